@@ -1,0 +1,46 @@
+# Everything one does with this tree, one word each. `make` alone lists them.
+CARGO ?= cargo
+# Passed on to `tidemill demo`: make demo ARGS="--chaos --seconds 30"
+ARGS ?=
+# How often `make chaos` runs.
+RUNS ?= 5
+
+# What runs in the demonstration: four binaries, and the worker, an example of the SDK.
+PROGRAMS = -p tidemill-cli -p tidemill-ticker -p tidemill-mover -p tidemill-dispatcher -p tidemill-worker \
+	--bins --example ledger-worker
+
+.DEFAULT_GOAL := help
+.PHONY: help prepare build demo chaos test check fmt clippy docs
+
+help: ## This list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+prepare:
+	@CARGO="$(CARGO)" scripts/prepare.sh "make $(MAKECMDGOALS)"
+
+build: prepare ## The release binaries and the demonstration's worker
+	$(CARGO) build --release --locked $(PROGRAMS)
+
+demo: build ## The whole pipeline on real load; ARGS="--chaos" kills everything on the way
+	@target/release/tidemill demo $(ARGS)
+
+chaos: build ## The demonstration with --chaos, RUNS times with seeds of its own
+	@for run in $$(seq $(RUNS)); do \
+		echo "run $$run of $(RUNS)"; target/release/tidemill demo --chaos $(ARGS) || exit 1; \
+	done
+
+# The end-to-end tests start the binaries that the first line builds, with failpoints.
+test: prepare ## Every test, with a real PostgreSQL and the real binaries
+	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+check: fmt clippy docs ## Formatting, lints and documentation
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
