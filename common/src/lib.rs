@@ -1,1 +1,3 @@
 //! Placeholder
+pub mod api;
+pub mod id;

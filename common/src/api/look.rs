@@ -1,0 +1,424 @@
+//! Look and steer: queues, jobs, dead letters, workers.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    At, Faults, JobOptions, Progress, Validate, WorkerInfo, WorkerState, check_text, check_type_name,
+    decimal, limit,
+};
+use crate::id::{JobId, QueueName, WorkerInstance};
+
+/// `GET /v1/queues`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueueList {
+    /// Every job queue that the token may read, by name.
+    pub queues: Vec<QueueInfo>,
+}
+
+/// `GET /v1/queues/{queue}`. From the engine's memory, never by a scan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueueInfo {
+    /// Its name.
+    pub queue: QueueName,
+    /// Who serves it; absent while nobody does.
+    #[serde(default)]
+    pub owner: Option<QueueOwner>,
+    /// Jobs in the window that can be leased now.
+    pub ready: u64,
+    /// Jobs that are leased.
+    pub leased: u64,
+    /// Jobs in the waiting room.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// How long the oldest ready job has been waiting; absent if none is ready.
+    #[serde(default)]
+    pub oldest_ready_age_ms: Option<u64>,
+    /// Jobs per second.
+    #[serde(default)]
+    pub rates: Option<Rates>,
+    /// Is it paused as a whole?
+    #[serde(default)]
+    pub paused: bool,
+    /// What is in force.
+    pub settings: QueueSettings,
+}
+
+/// The dispatcher that owns a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueOwner {
+    /// The dispatcher process.
+    pub instance: WorkerInstance,
+    /// Where it listens.
+    pub address: String,
+    /// Its epoch.
+    #[serde(with = "decimal")]
+    pub epoch: i64,
+}
+
+/// Jobs per second, over the last minute or so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Read from the log.
+    pub loaded: f64,
+    /// Leased.
+    pub leased: f64,
+    /// Finished for good.
+    pub finished: f64,
+}
+
+/// `PUT /v1/queues/{queue}`: creates a job queue or changes its settings. What is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueSettings {
+    /// The lease of a grab that names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    /// Attempts of a job that names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// The wait after a `temp_fail` that names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// How many jobs the owner holds in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_jobs: Option<u64>,
+    /// How many bytes of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_bytes: Option<u64>,
+    /// Does a producer ring while the owner sleeps?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doorbell: Option<bool>,
+}
+
+/// Exponential with full jitter: a random time up to `min(cap_ms, base_ms × 2^(attempt − 1))`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backoff {
+    /// The bound after the first attempt.
+    pub base_ms: u64,
+    /// The highest bound.
+    pub cap_ms: u64,
+}
+
+impl Validate for QueueSettings {
+    fn validate(&self, at: At<'_>, faults: &mut Faults) {
+        if let Some(lease_ms) = self.lease_ms {
+            faults.range(lease_ms, limit::LEASE_MIN_MS, limit::LEASE_MAX_MS, at.field("lease_ms"));
+        }
+        if let Some(attempts) = self.max_attempts {
+            faults.range(attempts, 1, limit::ATTEMPTS, at.field("max_attempts"));
+        }
+        if let Some(backoff) = &self.backoff {
+            let at = at.field("backoff");
+            faults.range(backoff.base_ms, 1, limit::DELAY_MS, at.field("base_ms"));
+            faults.range(backoff.cap_ms, backoff.base_ms, limit::DELAY_MS, at.field("cap_ms"));
+        }
+        if let Some(jobs) = self.window_jobs {
+            faults.range(jobs, 1, 10_000_000, at.field("window_jobs"));
+        }
+        if let Some(bytes) = self.window_bytes {
+            faults.range(bytes, 1 << 20, 1 << 36, at.field("window_bytes"));
+        }
+    }
+}
+
+/// `POST …/pause` and `…/resume`: the whole queue, some types, or some keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// Job types.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub types: Option<Vec<String>>,
+    /// Keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<String>>,
+}
+
+impl Validate for PauseRequest {
+    fn validate(&self, at: At<'_>, faults: &mut Faults) {
+        for (index, name) in self.types.iter().flatten().enumerate() {
+            check_type_name(name, at.field("types").item(index), faults);
+        }
+        for (index, key) in self.keys.iter().flatten().enumerate() {
+            check_text(key, 1, limit::KEY_BYTES, at.field("keys").item(index), faults);
+        }
+    }
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Can be leased.
+    Ready,
+    /// A worker has it.
+    Leased,
+    /// Delayed, or waiting for a retry.
+    Waiting,
+    /// Complete.
+    Done,
+    /// A dead letter.
+    Dead,
+    /// Cancelled.
+    Cancelled,
+    /// Replaced by other jobs.
+    Replaced,
+}
+
+/// `GET /v1/queues/{queue}/jobs/{id}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobDetails {
+    /// Its id.
+    pub id: JobId,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub job_type: String,
+    /// Where it is.
+    pub state: JobState,
+    /// Its arguments.
+    pub args: Box<RawValue>,
+    /// Its options.
+    #[serde(default)]
+    pub options: JobOptions,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// After this many it is dead.
+    pub max_attempts: u32,
+    /// When it was produced.
+    pub inserted_at: Timestamp,
+    /// When it may run, if it waits.
+    #[serde(default)]
+    pub run_at: Option<Timestamp>,
+    /// Every failure, the oldest first.
+    #[serde(default)]
+    pub failures: Vec<FailureRecord>,
+    /// Who has it now.
+    #[serde(default)]
+    pub holder: Option<Holder>,
+    /// When the lease ends.
+    #[serde(default)]
+    pub lease_ends_at: Option<Timestamp>,
+    /// The jobs that replaced it or came of it.
+    #[serde(default)]
+    pub children: Vec<Child>,
+    /// What its worker returned, if the queue keeps results.
+    #[serde(default)]
+    pub result: Option<Box<RawValue>>,
+    /// What its worker reported last.
+    #[serde(default)]
+    pub progress: Option<Progress>,
+}
+
+/// One failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureRecord {
+    /// Which attempt.
+    pub attempt: u32,
+    /// When, by database time.
+    pub at: Timestamp,
+    /// What the worker said.
+    pub message: String,
+    /// Who said it.
+    #[serde(default)]
+    pub holder: Option<Holder>,
+}
+
+/// A worker that holds or held a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its instance.
+    pub instance: WorkerInstance,
+    /// Its host.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Its process.
+    #[serde(default)]
+    pub pid: Option<u32>,
+}
+
+/// A job that came of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its id.
+    pub id: JobId,
+}
+
+/// `GET /v1/queues/{queue}/jobs`: a page.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobPage {
+    /// At most the asked number.
+    pub jobs: Vec<JobSummary>,
+    /// For the next page; absent on the last.
+    #[serde(default)]
+    pub cursor: Option<String>,
+}
+
+/// A job in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSummary {
+    /// Its id.
+    pub id: JobId,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub job_type: String,
+    /// Where it is.
+    pub state: JobState,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When it was produced.
+    pub inserted_at: Timestamp,
+}
+
+/// `POST …/jobs/{id}/cancel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRequest {
+    /// What a running handler hears; not 0.
+    #[serde(default = "one")]
+    pub code: i32,
+}
+
+impl Validate for CancelRequest {
+    fn validate(&self, at: At<'_>, faults: &mut Faults) {
+        faults.require(self.code != 0, at.field("code"), "must not be 0, which means: not cancelled");
+    }
+}
+
+/// `POST …/cancel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelKeyRequest {
+    /// The key that the jobs carry.
+    #[serde(with = "decimal")]
+    pub cancel_key: i64,
+    /// What running handlers hear; not 0.
+    #[serde(default = "one")]
+    pub code: i32,
+}
+
+fn one() -> i32 {
+    1
+}
+
+impl Validate for CancelKeyRequest {
+    fn validate(&self, at: At<'_>, faults: &mut Faults) {
+        CancelRequest { code: self.code }.validate(at, faults);
+    }
+}
+
+/// The answer to a cancellation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelAnswer {
+    /// Jobs that will not run.
+    #[serde(with = "decimal")]
+    pub cancelled: u64,
+    /// Running jobs that are told.
+    #[serde(with = "decimal")]
+    pub told: u64,
+}
+
+/// `GET …/dead`: a page of dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadPage {
+    /// The oldest first.
+    pub jobs: Vec<DeadJob>,
+    /// For the next page; absent on the last.
+    #[serde(default)]
+    pub cursor: Option<String>,
+}
+
+/// A job that failed for good.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub job_type: String,
+    /// Its arguments.
+    pub args: Box<RawValue>,
+    /// Its options.
+    #[serde(default)]
+    pub options: JobOptions,
+    /// Attempts it had.
+    pub attempts: u32,
+    /// When it died.
+    pub died_at: Timestamp,
+    /// Its last failure's message.
+    pub message: String,
+}
+
+/// Which dead letters `POST …/dead/redrive` and `…/dead/purge` take: some ids, or all (of a type).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadSelection {
+    /// These; at most 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<JobId>>,
+    /// All of the queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// With `all`: of this type only.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub job_type: Option<String>,
+}
+
+impl Validate for DeadSelection {
+    fn validate(&self, at: At<'_>, faults: &mut Faults) {
+        faults.require(self.ids.is_some() != self.all, at, "give either `ids` or `\"all\": true`");
+        faults.require(self.all || self.job_type.is_none(), at.field("type"), "goes with `all` only");
+        if let Some(ids) = &self.ids {
+            faults.require(
+                ids.len() <= limit::SELECTED_IDS,
+                at.field("ids"),
+                format_args!("must hold at most {} ids", limit::SELECTED_IDS),
+            );
+        }
+        if let Some(name) = &self.job_type {
+            check_type_name(name, at.field("type"), faults);
+        }
+    }
+}
+
+/// The answer to a redrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedriveAnswer {
+    /// Dead letters that are jobs again.
+    #[serde(with = "decimal")]
+    pub redriven: u64,
+}
+
+/// The answer to a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeAnswer {
+    /// Dead letters that are gone.
+    #[serde(with = "decimal")]
+    pub purged: u64,
+}
+
+/// `GET /v1/workers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkerList {
+    /// Those heard of lately.
+    pub workers: Vec<WorkerRecord>,
+}
+
+/// A worker as the dispatcher knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Who it is.
+    pub worker: WorkerInfo,
+    /// What it was told.
+    pub state: WorkerState,
+    /// Leases it holds.
+    pub leased: u64,
+    /// When it was heard of last.
+    pub seen_at: Timestamp,
+}
