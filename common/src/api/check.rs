@@ -198,10 +198,10 @@ pub fn check_json(json: &RawValue, at: At<'_>, faults: &mut Faults) {
     let Some(what) = unstorable_escape(json.get()) else { return };
     // Slow path: look for the place.
     let mut pointer = at.to_string();
-    if let Ok(value) = serde_json::from_str::<serde_json::Value>(json.get()) {
-        if let Some(inner) = nul_place(&value) {
-            pointer.push_str(&inner);
-        }
+    if let Ok(value) = serde_json::from_str::<serde_json::Value>(json.get())
+        && let Some(inner) = nul_place(&value)
+    {
+        pointer.push_str(&inner);
     }
     faults.add_at(pointer, format_args!("must not contain {what}, which PostgreSQL cannot store"));
 }
