@@ -1,0 +1,62 @@
+-- Function: tidemill.create_job_queue(queue, settings)
+--
+--   Makes a queue a job queue: creates the pgq queue where it is absent, registers the
+--   consumer 'tidemill.dispatcher' (its cursor is the low-water mark, so that rotation
+--   honours it), and creates the journal tables beside the event tables.
+--
+-- Parameters: i_settings - {"lease_ms","max_attempts","backoff_base_ms","backoff_cap_ms"}, any subset
+-- Returns: 1 - created, 0 - it was a job queue already (settings are then applied to it)
+-- Errors: 22023 for an unknown setting; check violations for values out of range
+-- Who: pgq_admin, tidemill_dispatcher. Locks: the queue-DDL advisory lock until the end of the transaction.
+create or replace function tidemill.create_job_queue(i_queue text, i_settings jsonb default '{}')
+returns int4
+language plpgsql
+security definer
+set search_path = pg_catalog, pgq, tidemill, pg_temp
+as $$
+declare
+    v_queue  record;
+    v_sub_id int4;
+    v_key    text;
+    v_new    int4 := 0;
+    v_table  text;
+begin
+    for v_key in select k from jsonb_object_keys(coalesce(i_settings, '{}')) k loop
+        if v_key not in ('lease_ms', 'max_attempts', 'backoff_base_ms', 'backoff_cap_ms') then
+            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff_base_ms, backoff_cap_ms', v_key
+                using errcode = '22023';
+        end if;
+    end loop;
+
+    perform pg_advisory_xact_lock(7465004, 0);
+    perform pgq.create_queue(i_queue);
+    perform pgq.register_consumer(i_queue, 'tidemill.dispatcher');
+
+    select q.queue_id, q.queue_ntables, q.queue_data_pfx into strict v_queue
+      from pgq.queue q where q.queue_name = i_queue;
+    select s.sub_id into strict v_sub_id
+      from pgq.subscription s join pgq.consumer c on c.co_id = s.sub_consumer
+     where s.sub_queue = v_queue.queue_id and c.co_name = 'tidemill.dispatcher';
+
+    if not exists (select 1 from tidemill.job_queue j where j.queue_id = v_queue.queue_id) then
+        insert into tidemill.job_queue (queue_id, sub_id) values (v_queue.queue_id, v_sub_id);
+        insert into tidemill.owner (queue_id) values (v_queue.queue_id);
+        for n in 0 .. v_queue.queue_ntables - 1 loop
+            v_table := format('journal_%s_%s', v_queue.queue_id, n);
+            execute format('create table tidemill.%I (like tidemill.journal_template including defaults) '
+                           'with (fillfactor = 100, autovacuum_enabled = off, toast.autovacuum_enabled = off)', v_table);
+            execute format('create index %I on tidemill.%I (j_txid)', v_table || '_txid_idx', v_table);
+            execute format('revoke all on tidemill.%I from public', v_table);
+        end loop;
+        v_new := 1;
+    end if;
+
+    update tidemill.job_queue j
+       set lease_ms        = coalesce((i_settings ->> 'lease_ms')::int4, j.lease_ms),
+           max_attempts    = coalesce((i_settings ->> 'max_attempts')::int4, j.max_attempts),
+           backoff_base_ms = coalesce((i_settings ->> 'backoff_base_ms')::int4, j.backoff_base_ms),
+           backoff_cap_ms  = coalesce((i_settings ->> 'backoff_cap_ms')::int4, j.backoff_cap_ms)
+     where j.queue_id = v_queue.queue_id and coalesce(i_settings, '{}') <> '{}';
+    return v_new;
+end;
+$$;

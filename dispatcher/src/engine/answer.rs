@@ -1,0 +1,76 @@
+//! Answers: what the engine says once the flush that backs it is committed.
+
+use std::sync::Arc;
+
+use tidemill_common::api::{Answer, Previous};
+use tidemill_common::lease::Lease;
+
+use super::entry::Event;
+use super::time::Micros;
+use super::window::Slot;
+
+/// Names a request between the engine and whoever waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// The answer to one request.
+#[derive(Debug)]
+pub enum Answered {
+    /// Jobs, and what became of the results that came with the grab, in their order.
+    Grab { jobs: Vec<Granted>, results: Vec<Answer> },
+    /// In the order of the request.
+    Results(Vec<Answer>),
+    /// In the order of the request.
+    Heartbeat(Vec<Extended>),
+    /// The database refused the request's data; nothing of it happened.
+    Refused(String),
+}
+
+/// A job on its way to a worker.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    pub lease: Lease,
+    pub ends_at: Micros,
+    pub inserted_at: Micros,
+    pub max_attempts: i32,
+    pub previous: Option<Previous>,
+    pub event: Arc<Event>,
+}
+
+/// One lease of a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extended {
+    Until(Micros),
+    Stale,
+    /// A worker's own transaction is about to decide, or nobody can tell now.
+    Unavailable,
+}
+
+/// What is owed to a request whose unit is not committed yet.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) request: RequestId,
+    pub(super) kind: ReplyKind,
+}
+
+#[derive(Debug)]
+pub(super) enum ReplyKind {
+    Grab { slots: Vec<Slot>, results: Vec<Pending> },
+    Results(Vec<Pending>),
+    Heartbeat(Vec<PendingExtension>),
+}
+
+/// A result's answer, as far as it is known before the commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pending {
+    Known(Answer),
+    /// The next of the waiting room's answers.
+    Waiting,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum PendingExtension {
+    Slot(Slot),
+    Waiting,
+    Stale,
+}

@@ -1,0 +1,278 @@
+//! Flushes: units gather into a group, the group is committed, its effects take place and its answers leave.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+
+use serde::Deserialize;
+use tidemill_common::api::{Answer, PreviousEnd};
+use tidemill_common::lease::Lease;
+
+use super::answer::{Answered, Extended, Granted, Pending, PendingExtension, Reply, ReplyKind};
+use super::flush::{Cold, Effect, Flush, Unit};
+use super::record::{self, Record, Resolution};
+use super::recover::Finished;
+use super::time::Micros;
+use super::window::{Held, Seat, Slot, State};
+use super::{Engine, previous};
+
+/// The units of the flush that is under way.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) units: Vec<Unit>,
+}
+
+/// `o_answers` of `tidemill.journal_write`.
+#[derive(Debug, Default, Deserialize)]
+pub struct ColdAnswers {
+    #[serde(default)]
+    finish: VecDeque<Answer>,
+    /// New end in microseconds, 0 stale, -1 undecided.
+    #[serde(default)]
+    extend: VecDeque<i64>,
+}
+
+impl Engine {
+    /// A unit that writes nothing and waits for nothing is answered at once; any other joins the next flush.
+    pub(super) fn submit(&mut self, unit: Unit) {
+        if !unit.writes() && unit.effects.is_empty() && self.in_flight.is_none() && self.pending.is_empty() {
+            self.answer(unit, Micros(0), &mut ColdAnswers::default());
+        } else {
+            self.pending.push_back(unit);
+        }
+    }
+
+    /// What is to be committed next; `None` while a flush is under way or there is nothing to write.
+    pub fn take_flush(&mut self) -> Option<Flush> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let take = match self.suspects {
+            0 => self.limits.flush_units.min(self.pending.len()),
+            suspects => suspects.div_ceil(2),
+        };
+        self.suspects = self.suspects.saturating_sub(take);
+        let units: Vec<Unit> = self.pending.drain(..take).collect();
+        if !units.iter().any(Unit::writes) {
+            for unit in units {
+                self.answer(unit, Micros(0), &mut ColdAnswers::default());
+            }
+            return None;
+        }
+        let flush = self.merge(&units);
+        self.in_flight = Some(Group { units });
+        Some(flush)
+    }
+
+    fn merge(&mut self, units: &[Unit]) -> Flush {
+        let mut records: Vec<Record> = Vec::new();
+        let mut cold = Cold::default();
+        for unit in units {
+            // The unit keeps what it wants: if the database refuses the group, it is tried again in halves.
+            for record in &unit.records {
+                // The results of many requests become one record.
+                if let Record::Resolved { how, entries } = record
+                    && let Some(Record::Resolved { how: last, entries: all }) = records.last_mut()
+                    && last == how
+                {
+                    all.extend_from_slice(entries);
+                } else {
+                    records.push(record.clone());
+                }
+            }
+            cold.wait.extend_from_slice(&unit.cold.wait);
+            cold.dead.extend_from_slice(&unit.cold.dead);
+            cold.fail.extend_from_slice(&unit.cold.fail);
+            cold.finish.extend_from_slice(&unit.cold.finish);
+            cold.extend.extend_from_slice(&unit.cold.extend);
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Flush {
+            seq,
+            data: (!records.is_empty()).then(|| record::encode(&records)),
+            cold: (!cold.is_empty()).then(|| serde_json::json!(cold)),
+        }
+    }
+
+    /// The flush under way is committed; its row has the time `at`.
+    pub fn committed(&mut self, at: Micros, mut answers: ColdAnswers) {
+        let Some(group) = self.in_flight.take() else { return };
+        for unit in group.units {
+            self.answer(unit, at, &mut answers);
+        }
+        self.advance(at);
+    }
+
+    /// Answers one unit and lets its effects take place.
+    fn answer(&mut self, unit: Unit, at: Micros, cold: &mut ColdAnswers) {
+        // The grants first: the answer to a grab tells of leases that now have an end.
+        let mut granted = Vec::new();
+        for effect in unit.effects {
+            match effect {
+                Effect::Grant { slot, ms } => granted.extend(self.begin_lease(slot, at.plus_ms(ms))),
+                Effect::Lend { slot, ms } => granted.extend(self.lend(slot, at.plus_ms(ms))),
+                Effect::Resolve { slot, how } => self.resolved(slot, how),
+                Effect::Release { slot } => self.released(slot, at),
+                Effect::Extend { slot, ms } => self.extended(slot, at.plus_ms(ms)),
+            }
+        }
+        let Some(Reply { request, kind }) = unit.reply else { return };
+        let answered = match kind {
+            ReplyKind::Grab { slots, results } => {
+                let results = decided(&results, cold);
+                if granted.is_empty() {
+                    // A repeated grab: the leases began before.
+                    granted.extend(slots.iter().filter_map(|slot| self.grant_again(*slot)));
+                }
+                Answered::Grab { jobs: granted, results }
+            }
+            ReplyKind::Results(results) => Answered::Results(decided(&results, cold)),
+            ReplyKind::Heartbeat(leases) => {
+                Answered::Heartbeat(leases.iter().map(|pending| self.extension(*pending, cold)).collect())
+            }
+        };
+        self.answers.push((request, answered));
+    }
+
+    fn begin_lease(&mut self, slot: Slot, until: Micros) -> Option<Granted> {
+        let seat = self.window.get_mut(slot)?;
+        let State::Granting(held) = &mut seat.state else { return None };
+        held.until = until;
+        let held = held.clone();
+        self.ends.push(Reverse((until, slot, held.lease.number)));
+        seat.state = State::Leased(held, 0);
+        self.grant_again(slot)
+    }
+
+    fn lend(&mut self, slot: Slot, until: Micros) -> Option<Granted> {
+        let seat = self.window.remove(slot)?;
+        let State::Granting(mut held) = seat.state else { return None };
+        held.until = until;
+        let Seat { entry, .. } = seat;
+        Some(self.grant(&entry, &held))
+    }
+
+    fn grant_again(&self, slot: Slot) -> Option<Granted> {
+        let seat = self.window.get(slot)?;
+        match &seat.state {
+            State::Leased(held, _) => Some(self.grant(&seat.entry, held)),
+            State::Ready | State::Granting(_) | State::Finishing(_) => None,
+        }
+    }
+
+    fn grant(&self, entry: &super::Entry, held: &Held) -> Granted {
+        Granted {
+            lease: Lease {
+                transactional: held.transactional,
+                queue_id: self.queue_id,
+                epoch: held.lease.epoch,
+                number: held.lease.number,
+                job: entry.key.job,
+                put: entry.key.put,
+                attempt: entry.attempt,
+                nonce: held.nonce,
+            },
+            ends_at: held.until,
+            inserted_at: entry.inserted_at,
+            max_attempts: self.max_attempts(entry),
+            previous: entry.previous.clone(),
+            event: std::sync::Arc::clone(&entry.event),
+        }
+    }
+
+    fn resolved(&mut self, slot: Slot, how: Resolution) {
+        if let Some(seat) = self.window.remove(slot)
+            && let State::Finishing(Some(held)) = seat.state
+        {
+            self.remember(held.lease, Finished::Resolved(how));
+        }
+    }
+
+    fn released(&mut self, slot: Slot, at: Micros) {
+        let Some(seat) = self.window.get_mut(slot) else { return };
+        let State::Finishing(Some(held)) = &seat.state else { return };
+        let held = held.clone();
+        seat.entry.attempt -= 1;
+        seat.entry.previous = Some(previous(&held.holder, PreviousEnd::Declined, at));
+        self.remember(held.lease, Finished::Released);
+        self.window.make_ready(slot);
+    }
+
+    fn extended(&mut self, slot: Slot, until: Micros) {
+        let Some(seat) = self.window.get_mut(slot) else { return };
+        if let State::Leased(held, extending) = &mut seat.state {
+            *extending = extending.saturating_sub(1);
+            held.until = held.until.max(until);
+            self.ends.push(Reverse((held.until, slot, held.lease.number)));
+        }
+    }
+
+    fn extension(&self, pending: PendingExtension, cold: &mut ColdAnswers) -> Extended {
+        match pending {
+            PendingExtension::Stale => Extended::Stale,
+            PendingExtension::Slot(slot) => match self.window.get(slot).map(|seat| &seat.state) {
+                Some(State::Leased(held, _)) => Extended::Until(held.until),
+                Some(State::Ready | State::Granting(_) | State::Finishing(_)) | None => Extended::Stale,
+            },
+            PendingExtension::Waiting => match cold.extend.pop_front() {
+                Some(0) => Extended::Stale,
+                Some(until) if until > 0 => Extended::Until(Micros(until)),
+                Some(_) | None => Extended::Unavailable,
+            },
+        }
+    }
+
+    /// The database refused the data of the flush under way; nothing of it was written. The units are tried again in
+    /// halves, until the one that is refused stands alone: it is undone and told why.
+    pub fn refused(&mut self, why: &str) {
+        let Some(Group { mut units }) = self.in_flight.take() else { return };
+        if units.len() == 1
+            && let Some(unit) = units.pop()
+        {
+            self.undo(unit, why);
+            return;
+        }
+        self.suspects += units.len();
+        for unit in units.into_iter().rev() {
+            self.pending.push_front(unit);
+        }
+    }
+
+    fn undo(&mut self, unit: Unit, why: &str) {
+        for effect in unit.effects {
+            let (Effect::Grant { slot, .. }
+            | Effect::Lend { slot, .. }
+            | Effect::Resolve { slot, .. }
+            | Effect::Release { slot }
+            | Effect::Extend { slot, .. }) = effect;
+            let Some(seat) = self.window.get_mut(slot) else { continue };
+            match &mut seat.state {
+                State::Granting(_) => {
+                    seat.entry.attempt -= 1;
+                    self.window.make_ready(slot);
+                }
+                State::Finishing(Some(held)) => {
+                    let end = (held.until, held.lease.number);
+                    seat.state = State::Leased(held.clone(), 0);
+                    self.ends.push(Reverse((end.0, slot, end.1)));
+                }
+                State::Leased(held, extending) => {
+                    *extending = extending.saturating_sub(1);
+                    self.ends.push(Reverse((held.until, slot, held.lease.number)));
+                }
+                State::Finishing(None) | State::Ready => {}
+            }
+        }
+        if let Some(Reply { request, .. }) = unit.reply {
+            self.answers.push((request, Answered::Refused(why.to_owned())));
+        }
+    }
+}
+
+fn decided(results: &[Pending], cold: &mut ColdAnswers) -> Vec<Answer> {
+    let one = |pending: &Pending| match pending {
+        Pending::Known(answer) => *answer,
+        Pending::Waiting => cold.finish.pop_front().unwrap_or(Answer::Unavailable),
+    };
+    results.iter().map(one).collect()
+}

@@ -1,0 +1,123 @@
+//! An entry of the log as the engine holds it, and how it is read from an event row.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use tidemill_common::api::{Previous, PreviousEnd};
+use tidemill_common::id::WorkerInstance;
+
+use super::record::{EntryKey, Holder};
+use super::time::Micros;
+
+/// One row of a job queue's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    pub job: i64,
+    pub inserted_at: Micros,
+    /// The queue's own subscription, if the job was put again.
+    pub owner: Option<i32>,
+    /// The put; `None` is 0.
+    pub retry: Option<i32>,
+    pub event: Event,
+}
+
+/// What the producer wrote: passed on untouched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    pub kind: Option<String>,
+    pub data: Option<String>,
+    pub extra: [Option<String>; 4],
+}
+
+impl Event {
+    /// Bytes it takes in the window.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
+        size_of::<Entry>() + text(&self.kind) + text(&self.data) + self.extra.iter().map(text).sum::<usize>()
+    }
+}
+
+/// A job that is in the log, not yet resolved.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub key: EntryKey,
+    pub inserted_at: Micros,
+    /// Leases minus declines so far.
+    pub attempt: i32,
+    /// The job's own limit, if its options have one.
+    pub max_attempts: Option<i32>,
+    /// How the last lease ended.
+    pub previous: Option<Previous>,
+    /// Shared with the answers that carry it to workers.
+    pub event: Arc<Event>,
+}
+
+impl Entry {
+    /// Reads a row; `None` if it is another consumer's retry and none of ours.
+    #[must_use]
+    pub fn read(row: LogRow, sub_id: i32) -> Option<Self> {
+        let LogRow { job, inserted_at, owner, retry, mut event } = row;
+        if owner.is_some_and(|owner| owner != sub_id) {
+            return None;
+        }
+        let mut entry = Entry {
+            key: EntryKey { job, put: retry.unwrap_or(0) },
+            inserted_at,
+            attempt: 0,
+            max_attempts: None,
+            previous: None,
+            event: Arc::new(Event::default()),
+        };
+        if owner.is_some() {
+            entry.unwrap_reput(&mut event);
+        }
+        entry.max_attempts = event.extra[0].as_deref().and_then(options).and_then(|o| o.max_attempts);
+        entry.event = Arc::new(event);
+        Some(entry)
+    }
+
+    /// Takes `tidemill.reput_extra` apart again.
+    fn unwrap_reput(&mut self, event: &mut Event) {
+        let Some(reput) = event.extra[0].as_deref().and_then(|text| serde_json::from_str::<Reput>(text).ok())
+        else {
+            return;
+        };
+        self.attempt = reput.attempt;
+        self.previous = reput.previous.and_then(|p| serde_json::from_value(p).ok());
+        event.extra[0] = reput.extra1;
+    }
+}
+
+/// How a lease of this holder ended.
+#[must_use]
+pub fn previous(holder: &Holder, ended: PreviousEnd, at: Micros) -> Previous {
+    let at: Timestamp = at.timestamp();
+    Previous {
+        instance: WorkerInstance(holder.instance),
+        host: (!holder.host.is_empty()).then(|| holder.host.clone()),
+        pid: (holder.pid != 0).then_some(holder.pid),
+        ended,
+        at,
+    }
+}
+
+/// `ev_extra1` of an entry that was put again.
+#[derive(Deserialize)]
+struct Reput {
+    attempt: i32,
+    previous: Option<serde_json::Value>,
+    extra1: Option<String>,
+}
+
+/// What of the job's options concerns the engine.
+#[derive(Deserialize)]
+struct Options {
+    max_attempts: Option<i32>,
+}
+
+/// `ev_extra1` holds options only if it is a JSON object; anything else is the producer's own.
+fn options(extra1: &str) -> Option<Options> {
+    if extra1.trim_start().starts_with('{') { serde_json::from_str(extra1).ok() } else { None }
+}

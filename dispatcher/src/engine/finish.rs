@@ -1,0 +1,209 @@
+//! Results: who may finish a job, and what that does.
+
+use rand::Rng;
+use tidemill_common::api::{Answer, Outcome, PreviousEnd};
+use tidemill_common::lease::Lease;
+
+use super::answer::{Pending, Reply, ReplyKind, RequestId};
+use super::flush::{Dead, Effect, Failure, Finish, HolderItem, Unit, Wait};
+use super::record::{EntryKey, LeaseKey, Record, Resolution};
+use super::recover::Finished;
+use super::window::{Held, Slot, State};
+use super::{Engine, previous};
+
+impl Engine {
+    /// Results without a grab. A lease of `None` was no token at all.
+    pub fn results(&mut self, request: RequestId, results: &[(Option<Lease>, Outcome)]) {
+        let mut unit = Unit::default();
+        let answers = self.finish_all(&mut unit, results);
+        unit.reply = Some(Reply { request, kind: ReplyKind::Results(answers) });
+        self.submit(unit);
+    }
+
+    pub(super) fn finish_all(
+        &mut self,
+        unit: &mut Unit,
+        results: &[(Option<Lease>, Outcome)],
+    ) -> Vec<Pending> {
+        results.iter().map(|(lease, outcome)| self.finish(unit, lease.as_ref(), outcome)).collect()
+    }
+
+    /// One result. Only the newest lease of an entry, not yet ended, may finish it.
+    pub(super) fn finish(&mut self, unit: &mut Unit, lease: Option<&Lease>, outcome: &Outcome) -> Pending {
+        let Some(lease) = lease.filter(|l| l.queue_id == self.queue_id) else {
+            return Pending::Known(Answer::Stale);
+        };
+        let key = LeaseKey { epoch: lease.epoch, number: lease.number };
+        let entry = EntryKey { job: lease.job, put: lease.put };
+        if let Some(slot) = self.window.find(entry)
+            && let Some(seat) = self.window.get(slot)
+        {
+            return match &seat.state {
+                State::Leased(held, _) if held.lease == key => {
+                    if held.nonce != lease.nonce || seat.entry.attempt != lease.attempt {
+                        return Pending::Known(Answer::Stale); // forged
+                    }
+                    let held = held.clone();
+                    self.finish_leased(unit, slot, held, outcome);
+                    Pending::Known(Answer::Ok)
+                }
+                // Its result is being committed, in a flush before or with this one.
+                State::Finishing(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
+                    Pending::Known(Answer::Already)
+                }
+                State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => {
+                    self.known_outcome(key, outcome)
+                }
+            };
+        }
+        if let Some(how) = self.finished.get(&key) {
+            return Pending::Known(if same(*how, outcome) { Answer::Already } else { Answer::Stale });
+        }
+        // Not in the window: the lease may live in the waiting room, where the row decides.
+        unit.cold.finish.push(Finish {
+            lease: lease.into(),
+            outcome: outcome.name(),
+            delay_ms: match outcome {
+                Outcome::TempFail { retry_in_ms, .. } => self.delay(*retry_in_ms, lease.attempt),
+                _ => 0,
+            },
+            message: message(outcome).to_owned(),
+        });
+        Pending::Waiting
+    }
+
+    /// The entry is in the window, but not under this lease.
+    fn known_outcome(&self, key: LeaseKey, outcome: &Outcome) -> Pending {
+        Pending::Known(match self.finished.get(&key) {
+            Some(how) if same(*how, outcome) => Answer::Already,
+            Some(_) | None => Answer::Stale,
+        })
+    }
+
+    fn finish_leased(&mut self, unit: &mut Unit, slot: Slot, held: Held, outcome: &Outcome) {
+        let Some(seat) = self.window.get_mut(slot) else { return };
+        seat.state = State::Finishing(Some(held.clone()));
+        let (entry, lease) = (seat.entry.key, held.lease);
+        match outcome {
+            Outcome::Complete { .. } | Outcome::Replace { .. } => {
+                unit.resolve(Resolution::Completed, entry, lease);
+                unit.effects.push(Effect::Resolve { slot, how: Resolution::Completed });
+            }
+            Outcome::Decline => {
+                unit.records.push(Record::Released { entry, lease });
+                unit.effects.push(Effect::Release { slot });
+            }
+            Outcome::TempFail { message, retry_in_ms } => {
+                self.fail(unit, slot, &held, message);
+                if self.is_exhausted(slot) {
+                    self.bury(unit, slot, lease, Resolution::Exhausted, message);
+                } else {
+                    self.retry(unit, slot, &held, *retry_in_ms);
+                }
+            }
+            Outcome::PermFail { message } => {
+                self.fail(unit, slot, &held, message);
+                self.bury(unit, slot, lease, Resolution::Failed, message);
+            }
+        }
+    }
+
+    fn is_exhausted(&self, slot: Slot) -> bool {
+        self.window.get(slot).is_some_and(|seat| seat.entry.attempt >= self.max_attempts(&seat.entry))
+    }
+
+    fn fail(&self, unit: &mut Unit, slot: Slot, held: &Held, message: &str) {
+        if let Some(seat) = self.window.get(slot) {
+            unit.cold.fail.push(Failure {
+                job: seat.entry.key.job,
+                attempt: seat.entry.attempt,
+                reason: "failed",
+                message: message.to_owned(),
+                holder: Some(HolderItem::from(&*held.holder)),
+            });
+        }
+    }
+
+    /// Into the waiting room until the back-off is over.
+    fn retry(&mut self, unit: &mut Unit, slot: Slot, held: &Held, retry_in_ms: Option<u64>) {
+        let Some(attempt) = self.window.get(slot).map(|seat| seat.entry.attempt) else { return };
+        let due_ms = self.delay(retry_in_ms, attempt);
+        let Some(seat) = self.window.get(slot) else { return };
+        let ended = previous(&held.holder, PreviousEnd::Failed, self.now);
+        unit.cold.wait.push(Wait {
+            put: seat.entry.key.put + 1,
+            attempt,
+            kind: "retry",
+            due_ms,
+            lease: None,
+            holder: None,
+            previous: serde_json::to_value(ended).ok(),
+            job: (&seat.entry).into(),
+        });
+        unit.resolve(Resolution::Retried, seat.entry.key, held.lease);
+        unit.effects.push(Effect::Resolve { slot, how: Resolution::Retried });
+    }
+
+    /// Among the dead letters.
+    fn bury(&self, unit: &mut Unit, slot: Slot, lease: LeaseKey, how: Resolution, message: &str) {
+        let Some(seat) = self.window.get(slot) else { return };
+        unit.cold.dead.push(Dead {
+            put: seat.entry.key.put,
+            attempt: seat.entry.attempt,
+            reason: if how == Resolution::Failed { "perm_fail" } else { "exhausted" },
+            message: message.to_owned(),
+            job: (&seat.entry).into(),
+        });
+        unit.resolve(how, seat.entry.key, lease);
+        unit.effects.push(Effect::Resolve { slot, how });
+    }
+
+    /// The last allowed attempt ended without a result: a dead letter instead of another lease.
+    pub(super) fn exhaust(&mut self, slot: Slot, held: Option<Held>) {
+        let mut unit = Unit::default();
+        let message = "the last attempt ended without a result";
+        if let Some(held) = &held
+            && let Some(seat) = self.window.get(slot)
+        {
+            unit.cold.fail.push(Failure {
+                job: seat.entry.key.job,
+                attempt: seat.entry.attempt,
+                reason: "expired",
+                message: message.to_owned(),
+                holder: Some(HolderItem::from(&*held.holder)),
+            });
+        }
+        let lease = held.map_or(LeaseKey { epoch: self.epoch, number: 0 }, |held| held.lease);
+        self.bury(&mut unit, slot, lease, Resolution::Exhausted, message);
+        self.submit(unit);
+    }
+
+    /// The worker's own delay, or the queue's back-off: exponential in the attempt, capped, with full jitter.
+    fn delay(&mut self, retry_in_ms: Option<u64>, attempt: i32) -> u64 {
+        if let Some(ms) = retry_in_ms {
+            return ms;
+        }
+        let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(40);
+        let ceiling =
+            self.settings.backoff_base_ms.saturating_mul(1 << doublings).min(self.settings.backoff_cap_ms);
+        self.rng.random_range(0..=ceiling)
+    }
+}
+
+fn message(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::TempFail { message, .. } | Outcome::PermFail { message } => message,
+        Outcome::Complete { .. } | Outcome::Decline | Outcome::Replace { .. } => "",
+    }
+}
+
+/// Is this outcome the one the lease was finished with?
+fn same(how: Finished, outcome: &Outcome) -> bool {
+    match (how, outcome) {
+        (Finished::Resolved(Resolution::Completed), Outcome::Complete { .. } | Outcome::Replace { .. })
+        | (Finished::Resolved(Resolution::Failed), Outcome::PermFail { .. })
+        | (Finished::Resolved(Resolution::Retried | Resolution::Exhausted), Outcome::TempFail { .. })
+        | (Finished::Released, Outcome::Decline) => true,
+        (Finished::Resolved(_) | Finished::Released, _) => false,
+    }
+}

@@ -1,0 +1,198 @@
+//! What one flush carries: records for the journal, and what enters or leaves the waiting room with them.
+
+use serde::Serialize;
+use tidemill_common::lease::Lease;
+use uuid::Uuid;
+
+use super::entry::{Entry, Event};
+use super::record::{Holder, Record, Resolution};
+use super::window::Slot;
+
+/// One call of `tidemill.journal_write`.
+#[derive(Debug)]
+pub struct Flush {
+    /// Rising within the epoch.
+    pub seq: i64,
+    /// Encoded records; `None` when only the waiting room is touched.
+    pub data: Option<Vec<u8>>,
+    /// `i_cold`; `None` on the hot path.
+    pub cold: Option<serde_json::Value>,
+}
+
+/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `waiting_finish` and `waiting_extend` take them.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Cold {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) wait: Vec<Wait>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) dead: Vec<Dead>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) fail: Vec<Failure>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) finish: Vec<Finish>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) extend: Vec<Extend>,
+}
+
+impl Cold {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { wait, dead, fail, finish, extend } = self;
+        wait.is_empty() && dead.is_empty() && fail.is_empty() && finish.is_empty() && extend.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Wait {
+    pub(super) put: i32,
+    pub(super) attempt: i32,
+    pub(super) kind: &'static str,
+    pub(super) due_ms: u64,
+    #[serde(flatten)]
+    pub(super) lease: Option<LeaseItem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) holder: Option<HolderItem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<serde_json::Value>,
+    #[serde(flatten)]
+    pub(super) job: JobItem,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Dead {
+    pub(super) put: i32,
+    pub(super) attempt: i32,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    #[serde(flatten)]
+    pub(super) job: JobItem,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Failure {
+    pub(super) job: i64,
+    pub(super) attempt: i32,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) holder: Option<HolderItem>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Finish {
+    #[serde(flatten)]
+    pub(super) lease: WaitingLease,
+    pub(super) outcome: &'static str,
+    pub(super) delay_ms: u64,
+    pub(super) message: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Extend {
+    #[serde(flatten)]
+    pub(super) lease: WaitingLease,
+    pub(super) ms: u64,
+}
+
+/// A lease that lives in the waiting room.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct WaitingLease {
+    job: i64,
+    put: i32,
+    attempt: i32,
+    #[serde(flatten)]
+    lease: LeaseItem,
+}
+
+impl From<&Lease> for WaitingLease {
+    fn from(lease: &Lease) -> Self {
+        let Lease { job, put, attempt, epoch, number, nonce, .. } = *lease;
+        Self { job, put, attempt, lease: LeaseItem { epoch, no: number, nonce: nonce.cast_signed() } }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct LeaseItem {
+    pub(super) epoch: i64,
+    pub(super) no: i64,
+    pub(super) nonce: i64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct HolderItem {
+    instance: Uuid,
+    host: String,
+    pid: u32,
+}
+
+impl From<&Holder> for HolderItem {
+    fn from(holder: &Holder) -> Self {
+        Self { instance: holder.instance, host: holder.host.clone(), pid: holder.pid }
+    }
+}
+
+/// The job itself; `time` in microseconds since 1970 UTC.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct JobItem {
+    job: i64,
+    time: i64,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    data: Option<String>,
+    x1: Option<String>,
+    x2: Option<String>,
+    x3: Option<String>,
+    x4: Option<String>,
+}
+
+impl From<&Entry> for JobItem {
+    fn from(entry: &Entry) -> Self {
+        let Event { kind, data, extra: [x1, x2, x3, x4] } = (*entry.event).clone();
+        Self { job: entry.key.job, time: entry.inserted_at.0, kind, data, x1, x2, x3, x4 }
+    }
+}
+
+/// What the commit of a unit does to the window.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// The lease begins, for so many milliseconds from the flush's time.
+    Grant { slot: Slot, ms: u64 },
+    /// The lease begins in the waiting room; the entry is resolved.
+    Lend { slot: Slot, ms: u64 },
+    /// The entry is done with.
+    Resolve { slot: Slot, how: Resolution },
+    /// The lease was given back.
+    Release { slot: Slot },
+    /// The lease lasts longer.
+    Extend { slot: Slot, ms: u64 },
+}
+
+/// Records and effects that stand or fall together: one request, or one thing the engine does by itself.
+#[derive(Debug, Default)]
+pub(super) struct Unit {
+    pub(super) records: Vec<Record>,
+    pub(super) cold: Cold,
+    pub(super) effects: Vec<Effect>,
+    pub(super) reply: Option<super::answer::Reply>,
+}
+
+impl Unit {
+    pub(super) fn writes(&self) -> bool {
+        !self.records.is_empty() || !self.cold.is_empty()
+    }
+
+    /// Adds a resolution to the unit's record of that kind, so that a hundred results are one record.
+    pub(super) fn resolve(
+        &mut self,
+        how: Resolution,
+        entry: super::record::EntryKey,
+        lease: super::record::LeaseKey,
+    ) {
+        let same = self.records.iter_mut().rev().find_map(|record| match record {
+            Record::Resolved { how: other, entries } if *other == how => Some(entries),
+            _ => None,
+        });
+        match same {
+            Some(entries) => entries.push((entry, lease)),
+            None => self.records.push(Record::Resolved { how, entries: vec![(entry, lease)] }),
+        }
+    }
+}

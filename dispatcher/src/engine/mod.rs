@@ -1,0 +1,271 @@
+//! The engine of one job queue: a pure state machine. No I/O, no clock, no chance: log entries, requests, committed
+//! flushes and the time go in; flushes and answers come out.
+//!
+//! What is decided is not said until it is committed: every request that changes something becomes a *unit* of
+//! records and effects; units gather while a flush is under way and form the next one; the effects take place and
+//! the answers leave when that flush is committed.
+
+mod answer;
+mod commit;
+mod entry;
+mod finish;
+mod flush;
+mod grab;
+mod heartbeat;
+pub mod record;
+mod recover;
+#[cfg(test)]
+mod tests;
+mod time;
+mod window;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use rand::rngs::SmallRng;
+
+pub use answer::{Answered, Extended, Granted, RequestId};
+pub use commit::ColdAnswers;
+pub use entry::{Entry, Event, LogRow, previous};
+pub use flush::Flush;
+pub use grab::Grab;
+pub use recover::Fold;
+pub use time::Micros;
+
+use commit::Group;
+use flush::Unit;
+use grab::{Poll, Repeats};
+use record::LeaseKey;
+use recover::{Finished, Last};
+use window::{Slot, State, Window};
+
+/// What an administrator set for the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSettings {
+    pub lease_ms: u64,
+    pub max_attempts: i32,
+    pub backoff_base_ms: u64,
+    pub backoff_cap_ms: u64,
+}
+
+/// How much the engine may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub window_jobs: usize,
+    pub window_bytes: usize,
+    /// Finished leases remembered for `already`.
+    pub finished: usize,
+    /// Units in one flush.
+    pub flush_units: usize,
+}
+
+/// One job queue, as its owner sees it.
+#[derive(Debug)]
+pub struct Engine {
+    queue_id: i32,
+    sub_id: i32,
+    epoch: i64,
+    settings: QueueSettings,
+    limits: Limits,
+    rng: SmallRng,
+    now: Micros,
+    window: Window,
+    fold: Fold,
+    next_lease: i64,
+    next_seq: i64,
+    /// When leases end, soonest first; an entry that was extended or finished since is skipped.
+    ends: BinaryHeap<Reverse<(Micros, Slot, i64)>>,
+    polls: VecDeque<Poll>,
+    repeats: Repeats,
+    pending: VecDeque<Unit>,
+    in_flight: Option<Group>,
+    /// Units at the front of `pending` that came from a flush the database refused: tried apart from the others.
+    suspects: usize,
+    finished: HashMap<LeaseKey, Finished>,
+    finished_order: VecDeque<LeaseKey>,
+    answers: Vec<(RequestId, Answered)>,
+}
+
+/// What the engine holds, for metrics and for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub ready: usize,
+    pub leased: usize,
+    pub oldest_ready: Option<Micros>,
+}
+
+impl Engine {
+    /// A new owner's engine: nothing read yet, the journal folded.
+    #[must_use]
+    pub fn new(
+        (queue_id, sub_id): (i32, i32),
+        epoch: i64,
+        settings: QueueSettings,
+        limits: Limits,
+        low_water: i64,
+        mut fold: Fold,
+        rng: SmallRng,
+    ) -> Self {
+        let mut engine = Self {
+            queue_id,
+            sub_id,
+            epoch,
+            settings,
+            limits,
+            rng,
+            now: Micros(0),
+            window: Window::new(low_water),
+            fold: Fold::default(),
+            next_lease: 1,
+            next_seq: 1,
+            ends: BinaryHeap::new(),
+            polls: VecDeque::new(),
+            repeats: Repeats::default(),
+            pending: VecDeque::new(),
+            in_flight: None,
+            suspects: 0,
+            finished: HashMap::new(),
+            finished_order: VecDeque::new(),
+            answers: Vec::new(),
+        };
+        for (lease, how) in fold.finished.drain(..) {
+            engine.remember(lease, how);
+        }
+        engine.fold = fold;
+        engine
+    }
+
+    /// An administrator changed the queue.
+    pub fn set(&mut self, settings: QueueSettings) {
+        self.settings = settings;
+    }
+
+    /// How many more entries the window takes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        if self.window.bytes() >= self.limits.window_bytes {
+            return 0;
+        }
+        self.limits.window_jobs.saturating_sub(self.window.len())
+    }
+
+    /// Takes rows read between the ticks after the last complete range and `to_tick`; `complete` if these were the
+    /// last ones. The same range may come in several parts.
+    pub fn load(&mut self, to_tick: i64, rows: Vec<LogRow>, complete: bool) {
+        self.window.open_range(to_tick);
+        for row in rows {
+            if let Some(entry) = Entry::read(row, self.sub_id) {
+                self.load_entry(entry);
+            }
+        }
+        if complete {
+            self.window.close_range();
+        }
+        self.serve_polls();
+    }
+
+    fn load_entry(&mut self, mut entry: Entry) {
+        let key = entry.key;
+        let state = match self.fold.take(key) {
+            None => State::Ready,
+            Some(folded) => match folded.last {
+                Last::Resolved => return,
+                Last::Released(previous) => {
+                    entry.attempt = folded.attempt;
+                    entry.previous = previous;
+                    State::Ready
+                }
+                Last::Leased(held) => {
+                    entry.attempt = folded.attempt;
+                    State::Leased(held, 0)
+                }
+            },
+        };
+        match state {
+            // A lease that ended while nobody owned the queue ends like any other.
+            State::Leased(held, extending) => {
+                let end = (held.until, held.lease.number);
+                if let Some(slot) = self.window.insert(entry, State::Leased(held, extending)) {
+                    self.ends.push(Reverse((end.0, slot, end.1)));
+                }
+                self.advance(self.now);
+            }
+            state => {
+                let exhausted = entry.attempt >= self.max_attempts(&entry);
+                let state = if exhausted { State::Finishing(None) } else { state };
+                if let Some(slot) = self.window.insert(entry, state)
+                    && exhausted
+                {
+                    self.exhaust(slot, None);
+                }
+            }
+        }
+    }
+
+    /// The log has been read up to where it was when the journal was folded.
+    pub fn recovered(&mut self) {
+        self.fold.clear();
+    }
+
+    /// Lets time pass: leases end, polls run out.
+    pub fn advance(&mut self, now: Micros) {
+        self.now = self.now.max(now);
+        while let Some(Reverse((until, slot, number))) = self.ends.peek().copied() {
+            if until > self.now {
+                break;
+            }
+            self.ends.pop();
+            self.end_lease(slot, number);
+        }
+        self.serve_polls();
+        self.expire_polls();
+    }
+
+    /// When to call [`Engine::advance`] next, if nothing else happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Micros> {
+        let end = self.ends.peek().map(|Reverse((until, ..))| *until);
+        let poll = self.polls.iter().map(|p| p.deadline).min();
+        [end, poll].into_iter().flatten().min()
+    }
+
+    fn max_attempts(&self, entry: &Entry) -> i32 {
+        entry.max_attempts.unwrap_or(self.settings.max_attempts)
+    }
+
+    /// The highest tick below which everything is resolved and committed.
+    #[must_use]
+    pub fn low_water(&self) -> i64 {
+        self.window.low_water()
+    }
+
+    /// What there is.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let ready = self.window.ready();
+        Counts { ready, leased: self.window.len() - ready, oldest_ready: self.window.oldest_ready() }
+    }
+
+    /// The answers that may leave now.
+    pub fn take_answers(&mut self) -> Vec<(RequestId, Answered)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Every request that still waits for an answer: what the owner of a queue it lost must tell them.
+    pub fn abandon(self) -> Vec<RequestId> {
+        let in_flight = self.in_flight.into_iter().flat_map(|g| g.units);
+        let replies = in_flight.chain(self.pending).filter_map(|u| u.reply.map(|r| r.request));
+        replies.chain(self.polls.into_iter().map(|p| p.request)).collect()
+    }
+
+    fn remember(&mut self, lease: LeaseKey, how: Finished) {
+        if self.finished.insert(lease, how).is_none() {
+            self.finished_order.push_back(lease);
+        }
+        if self.finished_order.len() > self.limits.finished
+            && let Some(oldest) = self.finished_order.pop_front()
+        {
+            self.finished.remove(&oldest);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Fold: what the journal says about the entries above the low-water mark, for a new owner.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidemill_common::api::{Previous, PreviousEnd};
+
+use super::entry::previous;
+use super::record::{EntryKey, Holder, LeaseKey, Record, Resolution};
+use super::time::Micros;
+use super::window::Held;
+
+/// The journal, folded in the order it was written.
+#[derive(Debug, Default)]
+pub struct Fold {
+    entries: HashMap<EntryKey, Folded>,
+    /// Finished leases, oldest first: what `already` is answered from.
+    pub(super) finished: Vec<(LeaseKey, Finished)>,
+}
+
+/// How a lease was finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finished {
+    Resolved(Resolution),
+    Released,
+}
+
+/// What became of one entry.
+#[derive(Debug, Clone)]
+pub(super) struct Folded {
+    pub(super) attempt: i32,
+    pub(super) last: Last,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Last {
+    Leased(Held),
+    Released(Option<Previous>),
+    Resolved,
+}
+
+impl Fold {
+    /// Applies one journal row: records of the owner with `epoch`, written at `at`.
+    pub fn apply(&mut self, epoch: i64, at: Micros, records: Vec<Record>) {
+        for record in records {
+            match record {
+                Record::Leased { first, nonce, ms, holder, entries } => {
+                    let holder: Arc<Holder> = Arc::new(holder);
+                    for (number, leased) in (first..).zip(entries) {
+                        let held = Held {
+                            lease: LeaseKey { epoch, number },
+                            nonce,
+                            until: at.plus_ms(ms),
+                            holder: Arc::clone(&holder),
+                            transactional: false,
+                        };
+                        let last = Last::Leased(held);
+                        self.entries.insert(leased.entry, Folded { attempt: leased.attempt, last });
+                    }
+                }
+                Record::Extended { entry, lease, ms } => {
+                    if let Some(Folded { last: Last::Leased(held), .. }) = self.entries.get_mut(&entry)
+                        && held.lease == lease
+                    {
+                        held.until = held.until.max(at.plus_ms(ms));
+                    }
+                }
+                Record::Released { entry, lease } => {
+                    if let Some(folded) = self.entries.get_mut(&entry)
+                        && let Last::Leased(held) = &folded.last
+                        && held.lease == lease
+                    {
+                        folded.attempt -= 1;
+                        folded.last = Last::Released(Some(previous(&held.holder, PreviousEnd::Declined, at)));
+                        self.finished.push((lease, Finished::Released));
+                    }
+                }
+                Record::Resolved { how, entries } => {
+                    for (entry, lease) in entries {
+                        self.entries.insert(entry, Folded { attempt: 0, last: Last::Resolved });
+                        if how != Resolution::Lent {
+                            self.finished.push((lease, Finished::Resolved(how)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What became of this entry, asked once, when it is read from the log.
+    pub(super) fn take(&mut self, key: EntryKey) -> Option<Folded> {
+        self.entries.remove(&key)
+    }
+
+    /// Every entry that the journal speaks of has been read: what is left belongs to entries below the mark.
+    pub(super) fn clear(&mut self) {
+        self.entries = HashMap::new();
+    }
+}

@@ -1,0 +1,232 @@
+//! The window: the entries read ahead of the low-water mark, ready ones in order, and how far the mark may move.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::record::{EntryKey, Holder, LeaseKey};
+use super::time::Micros;
+
+/// Where an entry stands in the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Slot(u32);
+
+/// A lease as the engine holds it.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) lease: LeaseKey,
+    pub(super) nonce: u64,
+    pub(super) until: Micros,
+    pub(super) holder: Arc<Holder>,
+    pub(super) transactional: bool,
+}
+
+/// State of an entry in the window. Nothing is answered out of a state that is not committed.
+#[derive(Debug)]
+pub(super) enum State {
+    Ready,
+    /// Its grant is being committed.
+    Granting(Held),
+    /// Leased; so many extensions are being committed.
+    Leased(Held, u32),
+    /// Its resolution or release is being committed.
+    Finishing(Option<Held>),
+}
+
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) entry: Entry,
+    pub(super) state: State,
+    /// Which range it was read with.
+    range: u64,
+    /// Order of reading: what first-come-first-served goes by.
+    order: u64,
+}
+
+/// Entries read between two ticks.
+#[derive(Debug)]
+struct Range {
+    to_tick: i64,
+    unresolved: u32,
+    complete: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    seats: Vec<Option<Seat>>,
+    free: Vec<Slot>,
+    keys: HashMap<EntryKey, Slot>,
+    /// By type, so that a grab for some types does not walk past the others.
+    ready: BTreeMap<String, VecDeque<Slot>>,
+    ready_count: usize,
+    bytes: usize,
+    next_order: u64,
+    ranges: VecDeque<Range>,
+    /// Number of the first range in `ranges`.
+    first_range: u64,
+    low_water: i64,
+}
+
+impl Window {
+    pub(super) fn new(low_water: i64) -> Self {
+        Self { low_water, ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn ready(&self) -> usize {
+        self.ready_count
+    }
+
+    /// The highest tick up to which every entry is resolved, and that committed.
+    pub(super) fn low_water(&self) -> i64 {
+        self.low_water
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Seat> {
+        self.seats.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Seat> {
+        self.seats.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn find(&self, key: EntryKey) -> Option<Slot> {
+        self.keys.get(&key).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Seat)> {
+        self.keys.values().filter_map(|slot| Some((*slot, self.get(*slot)?)))
+    }
+
+    /// Begins a range, or goes on with the one that is not complete.
+    pub(super) fn open_range(&mut self, to_tick: i64) {
+        if self.ranges.back().is_none_or(|r| r.complete) {
+            self.ranges.push_back(Range { to_tick, unresolved: 0, complete: false });
+        }
+    }
+
+    /// All entries of the range have been read.
+    pub(super) fn close_range(&mut self) {
+        if let Some(range) = self.ranges.back_mut() {
+            range.complete = true;
+        }
+        self.advance();
+    }
+
+    /// Takes an entry in; `None` if it is there already (the log may hold the same entry twice only if somebody
+    /// wrote its id by hand).
+    pub(super) fn insert(&mut self, entry: Entry, state: State) -> Option<Slot> {
+        if self.keys.contains_key(&entry.key) {
+            return None;
+        }
+        let range = self.ranges.back_mut()?;
+        range.unresolved += 1;
+        let seat = Seat {
+            range: self.first_range + self.ranges.len() as u64 - 1,
+            order: self.next_order,
+            state,
+            entry,
+        };
+        self.next_order += 1;
+        self.bytes += seat.entry.event.weight();
+        let key = seat.entry.key;
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.seats.push(None);
+                Slot(
+                    u32::try_from(self.seats.len() - 1)
+                        .expect("the window is bounded far below 2^32 entries"),
+                )
+            }
+        };
+        self.seats[slot.0 as usize] = Some(seat);
+        self.keys.insert(key, slot);
+        if matches!(self.get(slot)?.state, State::Ready) {
+            self.enqueue(slot, false);
+        }
+        Some(slot)
+    }
+
+    /// Makes an entry ready again, ahead of those that never were leased.
+    pub(super) fn make_ready(&mut self, slot: Slot) {
+        if let Some(seat) = self.get_mut(slot) {
+            seat.state = State::Ready;
+            self.enqueue(slot, true);
+        }
+    }
+
+    fn enqueue(&mut self, slot: Slot, front: bool) {
+        let Some(seat) = self.get(slot) else { return };
+        let kind = seat.entry.event.kind.clone().unwrap_or_default();
+        let queue = self.ready.entry(kind).or_default();
+        if front {
+            queue.push_front(slot);
+        } else {
+            queue.push_back(slot);
+        }
+        self.ready_count += 1;
+    }
+
+    /// The ready entry that was read first, of these types (all if `None`), taken out of the order.
+    pub(super) fn next_ready(&mut self, types: Option<&[String]>) -> Option<Slot> {
+        if self.ready_count == 0 {
+            return None;
+        }
+        let order = |queue: &VecDeque<Slot>| queue.front().and_then(|s| self.get(*s)).map(|seat| seat.order);
+        let first = match types {
+            None => {
+                self.ready.iter().filter_map(|(k, q)| Some((k, order(q)?))).min_by_key(|(_, order)| *order)?
+            }
+            Some(types) => types
+                .iter()
+                .filter_map(|t| self.ready.get_key_value(t).and_then(|(k, q)| Some((k, order(q)?))))
+                .min_by_key(|(_, order)| *order)?,
+        };
+        let kind = first.0.clone();
+        let queue = self.ready.get_mut(&kind)?;
+        let slot = queue.pop_front()?;
+        if queue.is_empty() {
+            self.ready.remove(&kind);
+        }
+        self.ready_count -= 1;
+        Some(slot)
+    }
+
+    /// When the ready entry that waits longest was inserted.
+    pub(super) fn oldest_ready(&self) -> Option<Micros> {
+        self.ready.values().filter_map(|q| Some(self.get(*q.front()?)?.entry.inserted_at)).min()
+    }
+
+    /// Forgets a resolved entry and moves the mark as far as it can go.
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Seat> {
+        let seat = self.seats.get_mut(slot.0 as usize)?.take()?;
+        self.free.push(slot);
+        self.keys.remove(&seat.entry.key);
+        self.bytes -= seat.entry.event.weight();
+        let index = usize::try_from(seat.range - self.first_range).ok()?;
+        if let Some(range) = self.ranges.get_mut(index) {
+            range.unresolved -= 1;
+        }
+        self.advance();
+        Some(seat)
+    }
+
+    fn advance(&mut self) {
+        while let Some(range) = self.ranges.front() {
+            if !range.complete || range.unresolved > 0 {
+                break;
+            }
+            self.low_water = range.to_tick;
+            self.ranges.pop_front();
+            self.first_range += 1;
+        }
+    }
+}
