@@ -1,0 +1,67 @@
+-- tick_pass: one call ticks every queue that has news; what the ticker service repeats. One row per queue ticked, and
+-- one with `problem` for each queue that could not be.
+-- Callers: tidemill_ticker. Locks: the tick lock of each queue it ticks (a queue that another ticker holds is skipped).
+--
+-- News: the event sequence moved, a straggler committed, or PgQ's rule for idle queues is due (gaps double up to
+-- queue_ticker_idle_period). PgQ's max_count and max_lag do not delay it: the pace of the calls does.
+create or replace function tidemill.tick_pass()
+returns table (queue_name text, tick_id bigint, new_events bigint, problem text)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    q       record;
+    v_known bigint;
+begin
+    perform tidemill.require_read_committed('a tick');
+    perform tidemill.require_identity();
+    for q in
+        select qu.queue_id, qu.queue_name, qu.queue_event_seq, qu.queue_ticker_max_lag as max_lag,
+               qu.queue_ticker_idle_period as idle_period,
+               pg_sequence_last_value(to_regclass(qu.queue_event_seq)) as event_seq,
+               t.tick_id, t.tick_snapshot, t.tick_event_seq, clock_timestamp() - t.tick_time as lag,
+               t.tick_time - (
+                   select p.tick_time from pgq.tick p
+                   where p.tick_queue = qu.queue_id and p.tick_id < t.tick_id
+                   order by p.tick_queue desc, p.tick_id desc limit 1) as gap
+        from pgq.queue qu
+        left join lateral (
+            select * from pgq.tick l
+            where l.tick_queue = qu.queue_id order by l.tick_queue desc, l.tick_id desc limit 1) t on true
+        where not qu.queue_external_ticker and not qu.queue_ticker_paused
+        order by qu.queue_name
+    loop
+        begin
+            tick_pass.queue_name := q.queue_name;
+            tick_pass.tick_id := null;
+            tick_pass.new_events := null;
+            tick_pass.problem := null;
+            if q.event_seq is not distinct from q.tick_event_seq
+                and not tidemill.idle_tick_due(q.lag, q.gap, q.max_lag, q.idle_period)
+                and not tidemill.has_straggler(q.queue_id, q.tick_id, q.tick_snapshot)
+            then
+                continue;
+            end if;
+            if not pg_try_advisory_xact_lock(7465001, q.queue_id) then
+                continue;
+            end if;
+            -- Sequence and last tick again, now that no other ticker moves them; the snapshot comes after.
+            select pg_sequence_last_value(q.queue_event_seq::regclass), t.tick_snapshot, t.tick_event_seq
+            into q.event_seq, q.tick_snapshot, v_known
+            from (select 1) one left join lateral (
+                select * from pgq.tick l
+                where l.tick_queue = q.queue_id order by l.tick_queue desc, l.tick_id desc limit 1) t on true;
+            if v_known is not null then
+                perform tidemill.require_sane_tick(q.queue_name, q.tick_snapshot, q.event_seq - v_known);
+            end if;
+            tick_pass.tick_id := tidemill.cut_tick(q.queue_id, q.event_seq);
+            tick_pass.new_events := greatest(q.event_seq - coalesce(v_known, 0), 0);
+            return next;
+        exception when others then
+            tick_pass.problem := format('%s %s', sqlstate, sqlerrm);
+            return next;
+        end;
+    end loop;
+end
+$$;

@@ -1,0 +1,18 @@
+-- finish_batch: the batch is done, the cursor moves past it. 1, or 0 with a warning when there is no such open batch.
+-- Callers: pgq_reader. Locks: the subscription's row.
+create or replace function pgq.finish_batch(x_batch_id bigint)
+returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update pgq.subscription
+    set sub_active = now(), sub_last_tick = sub_next_tick, sub_next_tick = null, sub_batch = null
+    where sub_batch = x_batch_id;
+    if not found then
+        raise warning 'finish_batch: batch % not found', x_batch_id;
+        return 0;
+    end if;
+    return 1;
+end
+$$;
