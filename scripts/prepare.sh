@@ -93,4 +93,4 @@ install "${missing[@]}" || stop "\`apt-get install ${missing[*]}\` failed: see a
 
 command -v cc >/dev/null || stop "gcc was installed, but there is still no \`cc\` on PATH."
 [ -n "$(server_programs)" ] ||
-    stop "The distribution's PostgreSQL is older than $oldest: install a newer one from https://apt.postgresql.org, then run \`$again\` again."
+    stop "The distribution has no PostgreSQL $oldest or newer: install one from https://apt.postgresql.org, then run \`$again\` again."
