@@ -79,7 +79,7 @@ begin
             ('tidemill_producer', 'tidemill', '{insert_job,insert_jobs}'),
             ('tidemill_worker', 'tidemill', '{complete_job,complete_jobs}'),
             ('tidemill_ticker', 'tidemill', '{tick_pass,tick_status,rotate,promote_due,hold_ticker,release_ticker,
-                holds_ticker,ticker_pass,ticker_rotate,ticker_rotated}'),
+                ticker_pass,ticker_due,ticker_rotate,ticker_rotated}'),
             ('tidemill_ticker', 'pgq', '{maint_retry_events,maint_rotate_tables_step1,maint_rotate_tables_step2}'),
             ('tidemill_monitor', 'tidemill', '{tick_status}')
         ) r (role, schema, functions)
@@ -94,12 +94,15 @@ begin
         end loop;
     end loop;
 
-    if to_regrole('tidemill_mover') is not null then
-        grant usage on schema tidemill to tidemill_mover;
-    end if;
-    if to_regrole('tidemill_dispatcher') is not null then
-        grant usage on schema tidemill to tidemill_dispatcher;
-    end if;
+    -- Every service compares its version with the schema's.
+    for g in
+        select rolname as role from pg_roles
+        where rolname in ('pgq_reader', 'pgq_admin', 'tidemill_producer', 'tidemill_worker', 'tidemill_ticker',
+                          'tidemill_mover', 'tidemill_dispatcher', 'tidemill_monitor')
+    loop
+        execute format('grant usage on schema tidemill to %I', g.role);
+        execute format('grant select on tidemill.migration to %I', g.role);
+    end loop;
     for g in
         select r.role, r.privileges, r.tables
         from (values

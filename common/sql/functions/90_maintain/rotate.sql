@@ -1,8 +1,8 @@
 -- rotate: empty the oldest event table of a queue and make it the current one, if nobody needs it any more. Returns
 -- null, or why not: not_due, locked, lagging_consumer, oldest_transaction.
 -- Callers: tidemill_ticker, maint_rotate_tables_step1. Locks: the queue's row; then for a job queue its fence
--- (7465002, queue_id), exclusive; then the table to empty (and its journal). None is waited for, so a long reader or
--- pg_dump delays the rotation and never, behind it, the producers.
+-- (7465002, queue_id), exclusive, for at most 500 ms, because its owner's flushes hold it nearly always; then the table
+-- to empty (and its journal), not waited for: a long reader or pg_dump delays the rotation and nobody behind it.
 --
 -- Two conditions. First PgQ's: the lowest consumer's snapshot began after the last switch was known to all, so nothing
 -- ordinary in the table is unread. Then, under the exclusive lock, the table is looked into: an event written under a
@@ -12,6 +12,7 @@ returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set lock_timeout = '500ms'
 as $$
 declare
     q         record;
@@ -71,10 +72,10 @@ begin
     v_next := (q.queue_cur_table + 1) % q.queue_ntables;
     v_table := pgq.quote_fqname(q.queue_data_pfx || '_' || v_next);
     v_journal := to_regclass(format('tidemill.journal_%s_%s', q.queue_id, v_next))::text;
-    if v_journal is not null and not pg_try_advisory_xact_lock(7465002, q.queue_id) then
-        return 'locked';
-    end if;
     begin
+        if v_journal is not null then
+            perform pg_advisory_xact_lock(7465002, q.queue_id);
+        end if;
         execute format('lock table %s in access exclusive mode nowait', v_table);
         if v_journal is not null then
             execute format('lock table %s in access exclusive mode nowait', v_journal);

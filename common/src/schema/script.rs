@@ -1,0 +1,227 @@
+//! The script: what `tidemill schema print` prints and `tidemill schema install` runs.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::{InstallOptions, version};
+
+include!(concat!(env!("OUT_DIR"), "/schema_files.rs"));
+
+/// The roles of `sql/roles.sql`, in its order.
+pub(super) const ROLES: &[&str] = &[
+    "pgq_reader",
+    "pgq_writer",
+    "pgq_admin",
+    "tidemill_producer",
+    "tidemill_worker",
+    "tidemill_ticker",
+    "tidemill_mover",
+    "tidemill_dispatcher",
+    "tidemill_monitor",
+];
+
+/// Role and member, as in `sql/roles.sql`.
+const MEMBERS: &[(&str, &str)] = &[
+    ("pgq_reader", "pgq_admin"),
+    ("pgq_writer", "pgq_admin"),
+    ("pgq_writer", "tidemill_producer"),
+    ("pgq_reader", "tidemill_mover"),
+    ("pgq_reader", "tidemill_dispatcher"),
+];
+
+/// One file of `sql/migrations`.
+pub(super) struct Migration {
+    /// The number its name begins with.
+    pub(super) version: i32,
+    /// SHA-256 of its text, hexadecimal.
+    pub(super) checksum: String,
+    sql: &'static str,
+}
+
+/// The migrations, in order.
+pub(super) fn migrations() -> impl Iterator<Item = Migration> {
+    FILES.iter().filter_map(|(name, sql)| {
+        let number = name.strip_prefix("migrations/")?.split('_').next()?;
+        let checksum = Sha256::digest(sql).iter().fold(String::new(), |mut hex, byte| {
+            push(&mut hex, format_args!("{byte:02x}"));
+            hex
+        });
+        Some(Migration { version: number.parse().ok()?, checksum, sql })
+    })
+}
+
+/// The whole schema as SQL: one transaction, loadable with psql, also over an older version of it or over itself.
+#[must_use]
+pub fn print() -> String {
+    script(&InstallOptions::default())
+}
+
+/// What a DBA runs, as a role that may, to make roles which an installer could not make. Empty without any.
+#[must_use]
+pub fn role_statements(missing: &[String]) -> String {
+    let is_missing = |role: &str| missing.iter().any(|name| name == role);
+    let mut sql = String::new();
+    for role in ROLES.iter().filter(|role| is_missing(role)) {
+        push(&mut sql, format_args!("create role {role} nologin;\n"));
+    }
+    for (role, member) in MEMBERS.iter().filter(|(role, member)| is_missing(role) || is_missing(member)) {
+        push(&mut sql, format_args!("grant {role} to {member};\n"));
+    }
+    sql
+}
+
+pub(super) fn script(options: &InstallOptions) -> String {
+    let mut sql = String::new();
+    push(&mut sql, format_args!("{}", HEAD.replace("{version}", &version().to_string())));
+    if !options.roles {
+        sql.push_str("set local tidemill.no_roles = 'on';\n");
+    }
+    for migration in migrations() {
+        push_migration(&mut sql, &migration);
+    }
+    // The functions of the log stay as they are where the real PgQ is; ours come first, with the one that tells.
+    let (log, ours): (Vec<_>, Vec<_>) = FILES
+        .iter()
+        .filter(|(name, _)| name.starts_with("functions/"))
+        .partition(|(_, text)| text.contains("create or replace function pgq."));
+    for (name, text) in ours {
+        push(&mut sql, format_args!("\n-- {name}\n{text}"));
+    }
+    sql.push_str("\ndo $install$ begin if tidemill.owns_pgq() then execute $pgq_functions$\n");
+    for (name, text) in log {
+        push(&mut sql, format_args!("\n-- {name}\n{text}"));
+    }
+    sql.push_str("$pgq_functions$; end if; end $install$;\n");
+    for (name, text) in FILES.iter().filter(|(name, _)| *name == "roles.sql") {
+        push(&mut sql, format_args!("\n-- {name}\n{text}"));
+    }
+    sql.push_str("\ncommit;\n");
+    sql
+}
+
+const HEAD: &str = "\
+-- Tidemill's schema, version {version}. One transaction; load it with psql as the database's owner, again for an upgrade.
+begin isolation level read committed;
+set local client_min_messages = warning;
+set local check_function_bodies = off;
+set local search_path = pg_catalog, pg_temp;
+do $install$ begin perform pg_advisory_xact_lock(7465003); end $install$;
+create schema if not exists tidemill;
+create table if not exists tidemill.migration (
+    version    integer primary key,
+    checksum   text not null,
+    applied_at timestamptz not null default clock_timestamp()
+);
+do $install$ begin
+    if exists (select 1 from tidemill.migration where version > {version}) then
+        raise exception 'this database has schema %, newer than {version}', (select max(version) from tidemill.migration);
+    end if;
+end $install$;
+";
+
+/// A migration that is applied if it is not recorded. The first one makes the log: where the real PgQ is, it is
+/// recorded without a checksum instead.
+fn push_migration(sql: &mut String, migration: &Migration) {
+    let Migration { version, checksum, sql: text } = migration;
+    let (instead, end) = match version {
+        1 => (
+            "    elsif to_regprocedure('pgq.version()') is not null then\n        \
+             insert into tidemill.migration (version, checksum) values (1, '');\n",
+            "checksum not in ('', ",
+        ),
+        _ => ("", "checksum not in ("),
+    };
+    push(
+        sql,
+        format_args!(
+            "\ndo $install$ begin\n    \
+             if exists (select 1 from tidemill.migration where version = {version} and {end}'{checksum}')) then\n        \
+             raise exception 'migration {version} was applied with another content';\n    \
+             elsif exists (select 1 from tidemill.migration where version = {version}) then\n        \
+             return;\n{instead}    \
+             else\n        \
+             execute $migration_{version}$\n{text}$migration_{version}$;\n        \
+             insert into tidemill.migration (version, checksum) values ({version}, '{checksum}');\n    \
+             end if;\nend $install$;\n"
+        ),
+    );
+}
+
+fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
+    sql.write_fmt(text).expect("writing to a string does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("folder is readable") {
+            let path = entry.expect("entry is readable").path();
+            if path.is_dir() {
+                below(&path, found);
+            } else if path.extension().is_some_and(|e| e == "sql") {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn the_files_compiled_in_are_the_files_on_disk() {
+        let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+        let mut disk = vec![sql.join("roles.sql")];
+        below(&sql.join("migrations"), &mut disk);
+        below(&sql.join("functions"), &mut disk);
+        let mut disk: Vec<_> = disk
+            .iter()
+            .map(|path| (path.strip_prefix(&sql).expect("below sql").to_owned(), std::fs::read_to_string(path).expect("text")))
+            .collect();
+        disk.sort();
+        let mut compiled: Vec<_> = FILES.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect();
+        compiled.sort();
+        assert_eq!(compiled, disk);
+    }
+
+    #[test]
+    fn migrations_are_numbered_from_one_without_a_gap() {
+        let numbers: Vec<_> = migrations().map(|m| m.version).collect();
+        assert_eq!(numbers, (1..=i32::try_from(numbers.len()).expect("few")).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_function_file_pins_its_search_path_and_says_who_may_call() {
+        for (name, text) in FILES.iter().filter(|(name, _)| name.starts_with("functions/")) {
+            let functions = text.matches("create or replace function").count();
+            assert!(functions > 0, "{name}: only `create or replace function`");
+            assert_eq!(text.matches("\nset search_path = pg_catalog").count(), functions, "{name}: search_path not pinned");
+            assert!(text.starts_with("-- "), "{name}: no header");
+            let ends_with_temp = text.lines().filter(|line| line.starts_with("set search_path")).all(|line| {
+                line.trim_end_matches([';', ' ']).ends_with("pg_temp")
+            });
+            assert!(ends_with_temp, "{name}: pg_temp is not last");
+        }
+    }
+
+    #[test]
+    fn the_roles_are_those_of_the_sql() {
+        let (_, sql) = FILES.iter().find(|(name, _)| *name == "roles.sql").expect("roles.sql");
+        for role in ROLES {
+            assert!(sql.contains(&format!("'{role}'")), "{role}");
+        }
+        for (role, member) in MEMBERS {
+            assert!(sql.contains(&format!("['{role}', '{member}']")), "{member}");
+        }
+    }
+
+    #[test]
+    fn a_dba_gets_statements_for_what_is_missing() {
+        assert_eq!(role_statements(&[]), "");
+        assert_eq!(
+            role_statements(&["tidemill_producer".to_owned()]),
+            "create role tidemill_producer nologin;\ngrant pgq_writer to tidemill_producer;\n"
+        );
+    }
+}
