@@ -1,0 +1,48 @@
+//! `[ticker]`.
+
+use serde::{Deserialize, Serialize};
+
+/// The ticker: which databases, and how often.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TickerSettings {
+    /// Names or patterns of the databases to tick.
+    pub databases: Vec<String>,
+    /// Shortest time between two looks at a database, while there is traffic.
+    pub min_interval_ms: u64,
+    /// Longest time between two looks at an idle database.
+    pub max_interval_ms: u64,
+    /// Time between two rounds of maintenance: rotation, retries, vacuum.
+    pub maintain_interval_ms: u64,
+    /// How long a ticker that has gone keeps others from taking over.
+    pub term_ms: u64,
+}
+
+impl Default for TickerSettings {
+    fn default() -> Self {
+        Self {
+            databases: vec!["*".to_owned()],
+            min_interval_ms: 5,
+            max_interval_ms: 250,
+            maintain_interval_ms: 10_000,
+            term_ms: 3_000,
+        }
+    }
+}
+
+impl TickerSettings {
+    pub(super) fn check(&self, errors: &mut Vec<String>) {
+        super::positive(errors, "ticker.min_interval_ms", self.min_interval_ms);
+        super::positive(errors, "ticker.maintain_interval_ms", self.maintain_interval_ms);
+        super::ordered(
+            errors,
+            ("ticker.min_interval_ms", self.min_interval_ms),
+            ("ticker.max_interval_ms", self.max_interval_ms),
+        );
+        super::ordered(
+            errors,
+            ("ticker.max_interval_ms", self.max_interval_ms),
+            ("ticker.term_ms", self.term_ms),
+        );
+    }
+}
