@@ -12,6 +12,10 @@ pub mod db;
 #[cfg(feature = "server")]
 pub mod failpoint;
 #[cfg(feature = "server")]
+pub mod queue;
+#[cfg(feature = "server")]
+pub mod schema;
+#[cfg(feature = "server")]
 pub mod secret;
 #[cfg(feature = "server")]
 pub mod service;

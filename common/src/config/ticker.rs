@@ -25,7 +25,7 @@ impl Default for TickerSettings {
             min_interval_ms: 5,
             max_interval_ms: 250,
             maintain_interval_ms: 10_000,
-            term_ms: 3_000,
+            term_ms: 2_500,
         }
     }
 }

@@ -32,6 +32,12 @@ impl<'a> Tx<'a> {
         self.name
     }
 
+    /// The database's name in the configuration, for errors and labels.
+    #[must_use]
+    pub fn database(&self) -> std::sync::Arc<str> {
+        self.session.database()
+    }
+
     /// Runs one statement and returns its rows.
     ///
     /// # Errors

@@ -85,8 +85,8 @@ pub async fn rotate(session: &mut Session, holder: Uuid, epoch: Epoch, queue: &s
     let sql = "select tidemill.ticker_rotate($1, $2, $3)";
     let params = [(&holder as _, Type::UUID), (&epoch.0 as _, Type::INT8), (&queue as _, Type::TEXT)];
     let row = session.query_one(op, sql, &params).await?;
-    let answer: Option<&str> = column(op, session, &row, 0)?;
-    Ok(match answer {
+    let answer: Option<String> = column(op, session, &row, 0)?;
+    Ok(match answer.as_deref() {
         None => Rotation::Done,
         // A reason that this program does not know is not one that it counts.
         Some(word) => Blocked::ALL
