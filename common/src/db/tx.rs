@@ -1,6 +1,7 @@
 //! A transaction: short, named, READ COMMITTED, rolled back unless committed.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt};
@@ -35,6 +36,12 @@ impl<'a> Tx<'a> {
     /// The database's name in the configuration, for errors and labels.
     #[must_use]
     pub fn database(&self) -> std::sync::Arc<str> {
+        self.session.database()
+    }
+
+    /// The database's name in the configuration, for errors and labels.
+    #[must_use]
+    pub fn database(&self) -> Arc<str> {
         self.session.database()
     }
 
