@@ -35,12 +35,6 @@ impl<'a> Tx<'a> {
 
     /// The database's name in the configuration, for errors and labels.
     #[must_use]
-    pub fn database(&self) -> std::sync::Arc<str> {
-        self.session.database()
-    }
-
-    /// The database's name in the configuration, for errors and labels.
-    #[must_use]
     pub fn database(&self) -> Arc<str> {
         self.session.database()
     }
