@@ -21,6 +21,7 @@ mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 
@@ -244,6 +245,19 @@ impl Engine {
     pub fn counts(&self) -> Counts {
         let ready = self.window.ready();
         Counts { ready, leased: self.window.len() - ready, oldest_ready: self.window.oldest_ready() }
+    }
+
+    /// What the window has of a job: the entry, its lease's end and holder, and its limit of attempts.
+    #[must_use]
+    pub fn find(&self, job: i64) -> Option<(Entry, Option<(Micros, Arc<record::Holder>)>, i32)> {
+        let (_, seat) = self.window.iter().find(|(_, seat)| seat.entry.key.job == job)?;
+        let lease = match &seat.state {
+            State::Leased(held, _) | State::Finishing(Some(held)) => {
+                Some((held.until, Arc::clone(&held.holder)))
+            }
+            State::Ready | State::Granting(_) | State::Finishing(None) => None,
+        };
+        Some((seat.entry.clone(), lease, self.max_attempts(&seat.entry)))
     }
 
     /// The answers that may leave now.

@@ -28,7 +28,7 @@ begin
         end if;
     end loop;
 
-    perform pg_advisory_xact_lock(7465004, 0);
+    perform pg_advisory_xact_lock(7465004);
     perform pgq.create_queue(i_queue);
     perform pgq.register_consumer(i_queue, 'tidemill.dispatcher');
 

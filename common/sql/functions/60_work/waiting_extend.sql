@@ -13,7 +13,7 @@ language sql
 set search_path = pg_catalog, pgq, tidemill, pg_temp
 as $$
     with item as materialized (
-        select i.n, w.job_id as found, i.*
+        select w.job_id as found, i.*
           from rows from (jsonb_to_recordset(i_items)
                as (job int8, put int4, attempt int4, epoch int8, no int8, nonce int8, ms int8)) with ordinality
                as i (job, put, attempt, epoch, no, nonce, ms, n)

@@ -1,0 +1,242 @@
+//! Dispatch: who owns a job queue, and what it reads. One call per SQL function, no logic.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::db::{DbError, Row, Session, Type};
+use crate::id::{Epoch, TickId};
+
+/// A job queue, its settings and its owner (`tidemill.dispatch_queues`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobQueue {
+    pub name: String,
+    pub queue_id: i32,
+    pub sub_id: i32,
+    pub lease_ms: i32,
+    pub max_attempts: i32,
+    pub backoff_base_ms: i32,
+    pub backoff_cap_ms: i32,
+    pub owner: Owner,
+}
+
+/// Who may write the journal of a job queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub epoch: Epoch,
+    /// Instance of the dispatcher process; `None` if there never was one.
+    pub holder: Option<Uuid>,
+    /// Where others forward to.
+    pub address: Option<String>,
+    /// What was left of its term, in milliseconds; 0: the queue is free.
+    pub left_ms: i64,
+}
+
+/// A row of a job queue's log (`tidemill.read_events`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    pub id: i64,
+    pub time: Timestamp,
+    pub owner: Option<i32>,
+    pub retry: Option<i32>,
+    pub kind: Option<String>,
+    pub data: Option<String>,
+    pub extra: [Option<String>; 4],
+}
+
+/// A row of the journal (`tidemill.read_journal`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalRow {
+    pub epoch: Epoch,
+    pub at: Timestamp,
+    pub data: Vec<u8>,
+}
+
+/// Every job queue of the database.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn queues(session: &mut Session) -> Result<Vec<JobQueue>, DbError> {
+    let op = "list job queues";
+    let rows = session.query(op, "select * from tidemill.dispatch_queues()", &[]).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<JobQueue, tokio_postgres::Error> {
+        Ok(JobQueue {
+            name: row.try_get("o_queue")?,
+            queue_id: row.try_get("o_queue_id")?,
+            sub_id: row.try_get("o_sub_id")?,
+            lease_ms: row.try_get("o_lease_ms")?,
+            max_attempts: row.try_get("o_max_attempts")?,
+            backoff_base_ms: row.try_get("o_backoff_base_ms")?,
+            backoff_cap_ms: row.try_get("o_backoff_cap_ms")?,
+            owner: Owner {
+                epoch: Epoch(row.try_get("o_epoch")?),
+                holder: row.try_get("o_holder")?,
+                address: row.try_get("o_address")?,
+                left_ms: row.try_get("o_left_ms")?,
+            },
+        })
+    };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+}
+
+/// Takes over a queue whose owner's term has ended, or one's own; `None` if somebody else was faster.
+///
+/// # Errors
+/// [`DbError`]; 55P03 if an old owner's flush holds the fence: see [`evict`].
+pub async fn take(
+    session: &mut Session,
+    queue_id: i32,
+    seen: Epoch,
+    (holder, address): (Uuid, &str),
+    term_ms: i32,
+) -> Result<Option<Epoch>, DbError> {
+    let op = "take over job queue";
+    let row = session
+        .query_one(
+            op,
+            "select tidemill.owner_take($1, $2, $3, $4, $5)",
+            &[
+                (&queue_id, Type::INT4),
+                (&seen.0, Type::INT8),
+                (&holder, Type::UUID),
+                (&address, Type::TEXT),
+                (&term_ms, Type::INT4),
+            ],
+        )
+        .await?;
+    let epoch: Option<i64> = row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))?;
+    Ok(epoch.map(Epoch))
+}
+
+/// Ends the backends that hold the fence of a queue whose owner's term has ended.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn evict(session: &mut Session, queue_id: i32) -> Result<(), DbError> {
+    let call = "select tidemill.owner_evict($1)";
+    session.execute("evict old owner", call, &[(&queue_id, Type::INT4)]).await.map(drop)
+}
+
+/// Extends the term and moves the low-water mark, forward only.
+///
+/// # Errors
+/// [`DbError`]; TM001 when the epoch has moved on.
+pub async fn renew(
+    session: &mut Session,
+    queue_id: i32,
+    epoch: Epoch,
+    term_ms: i32,
+    low_water: TickId,
+) -> Result<(), DbError> {
+    session
+        .execute(
+            "renew term",
+            "select tidemill.owner_renew($1, $2, $3, $4)",
+            &[
+                (&queue_id, Type::INT4),
+                (&epoch.0, Type::INT8),
+                (&term_ms, Type::INT4),
+                (&low_water.0, Type::INT8),
+            ],
+        )
+        .await
+        .map(drop)
+}
+
+/// Ends one's own term at once.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn release(session: &mut Session, queue_id: i32, epoch: Epoch) -> Result<(), DbError> {
+    let call = "select tidemill.owner_release($1, $2)";
+    session.execute("release job queue", call, &[(&queue_id, Type::INT4), (&epoch.0, Type::INT8)]).await.map(drop)
+}
+
+/// The tick up to which a reader may go on from `from`, for about `max_events` events; `None`: no later tick.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn range(
+    session: &mut Session,
+    queue_id: i32,
+    from: TickId,
+    max_events: i32,
+) -> Result<Option<TickId>, DbError> {
+    let op = "look for ticks";
+    let row = session
+        .query_one(
+            op,
+            "select tidemill.read_range($1, $2, $3)",
+            &[(&queue_id, Type::INT4), (&from.0, Type::INT8), (&max_events, Type::INT4)],
+        )
+        .await?;
+    let tick: Option<i64> = row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))?;
+    Ok(tick.map(TickId))
+}
+
+/// The events between two ticks after the id `after` (`None`: from the start), by id, at most `limit`.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn events(
+    session: &mut Session,
+    (queue_id, sub_id): (i32, i32),
+    (from, to): (TickId, TickId),
+    after: Option<i64>,
+    limit: i32,
+) -> Result<Vec<EventRow>, DbError> {
+    let op = "read events";
+    let rows = session
+        .query(
+            op,
+            "select ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4 \
+             from tidemill.read_events($1, $2, $3, $4, $5, $6)",
+            &[
+                (&queue_id, Type::INT4),
+                (&from.0, Type::INT8),
+                (&to.0, Type::INT8),
+                (&sub_id, Type::INT4),
+                (&after, Type::INT8),
+                (&limit, Type::INT4),
+            ],
+        )
+        .await?;
+    let database = session.database();
+    rows.iter().map(|row| event(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+}
+
+fn event(row: &Row) -> Result<EventRow, tokio_postgres::Error> {
+    Ok(EventRow {
+        id: row.try_get(0)?,
+        time: row.try_get(1)?,
+        owner: row.try_get(2)?,
+        retry: row.try_get(3)?,
+        kind: row.try_get(4)?,
+        data: row.try_get(5)?,
+        extra: [row.try_get(6)?, row.try_get(7)?, row.try_get(8)?, row.try_get(9)?],
+    })
+}
+
+/// The low-water mark, and the journal rows about entries above it, in the order they were written.
+///
+/// # Errors
+/// [`DbError`]; TM004 when the queue is no job queue any more.
+pub async fn journal(session: &mut Session, queue_id: i32) -> Result<(TickId, Vec<JournalRow>), DbError> {
+    let op = "read journal";
+    let call = "select o_low_water, o_epoch, o_at, o_data from tidemill.read_journal($1)";
+    let rows = session.query(op, call, &[(&queue_id, Type::INT4)]).await?;
+    let database = session.database();
+    let read = || -> Result<(TickId, Vec<JournalRow>), tokio_postgres::Error> {
+        let mut low_water = TickId(0);
+        let mut journal = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(tick) = row.try_get::<_, Option<i64>>(0)? {
+                low_water = TickId(tick);
+            } else {
+                journal.push(JournalRow { epoch: Epoch(row.try_get(1)?), at: row.try_get(2)?, data: row.try_get(3)? });
+            }
+        }
+        Ok((low_water, journal))
+    };
+    read().map_err(|e| DbError::decode(op, &database, e))
+}

@@ -1,0 +1,59 @@
+//! Work: what an owner writes. One call per SQL function, no logic.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::db::{DbError, Session, Type};
+use crate::id::Epoch;
+
+/// What `tidemill.journal_write` answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// Database time behind the fence: what lease ends are counted from.
+    pub at: Timestamp,
+    /// `{"finish": [...], "extend": [...]}` if the flush touched the waiting room.
+    pub answers: Option<Value>,
+}
+
+/// One flush: a journal row and what goes with it, fenced by the epoch, in autocommit.
+///
+/// # Errors
+/// [`DbError`]; TM001 when the epoch has moved on; class 22 or 23 if an item's data is refused. After an error whose
+/// outcome is unknown the queue must be taken over again.
+pub async fn journal_write(
+    session: &mut Session,
+    queue_id: i32,
+    epoch: Epoch,
+    seq: i64,
+    data: Option<&[u8]>,
+    cold: Option<&Value>,
+) -> Result<Written, DbError> {
+    let op = "write journal";
+    let row = session
+        .query_one(
+            op,
+            "select o_at, o_answers from tidemill.journal_write($1, $2, $3, $4, $5)",
+            &[
+                (&queue_id, Type::INT4),
+                (&epoch.0, Type::INT8),
+                (&seq, Type::INT8),
+                (&data, Type::BYTEA),
+                (&cold, Type::JSONB),
+            ],
+        )
+        .await?;
+    let read = || -> Result<Written, tokio_postgres::Error> {
+        Ok(Written { at: row.try_get(0)?, answers: row.try_get(1)? })
+    };
+    read().map_err(|e| DbError::decode(op, &session.database(), e))
+}
+
+/// The database's clock, for an owner that has not written yet.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn clock(session: &mut Session) -> Result<Timestamp, DbError> {
+    let op = "read the clock";
+    let row = session.query_one(op, "select pg_catalog.clock_timestamp()", &[]).await?;
+    row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))
+}

@@ -1,0 +1,131 @@
+//! Commands: what the HTTP side asks of the queue this process owns, and how it hears the answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_common::api::Outcome;
+use tidemill_common::lease::Lease;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{Answered, Counts, Grab, RequestId};
+
+/// A result or heartbeat names a lease; `None` if the text was no token at all.
+pub type NamedLease = Option<Lease>;
+
+/// One request to the owner of a queue.
+#[derive(Debug)]
+pub enum Command {
+    /// Results first, then jobs.
+    Grab { request: RequestId, grab: Grab, results: Vec<(NamedLease, Outcome)>, reply: Reply<Answered> },
+    /// Results only.
+    Results { request: RequestId, results: Vec<(NamedLease, Outcome)>, reply: Reply<Answered> },
+    /// Leases to extend, by milliseconds or the queue's setting.
+    Heartbeat { request: RequestId, leases: Vec<(NamedLease, Option<u64>)>, reply: Reply<Answered> },
+    /// The client is gone: its grab waits no longer.
+    HangUp { request: RequestId },
+    /// What is in the window of this job; `None` if nothing.
+    Look { job: i64, reply: Reply<Option<Sighting>> },
+    /// How much there is.
+    Count { reply: Reply<Counts> },
+}
+
+/// A job as the window has it.
+#[derive(Debug, Clone)]
+pub struct Sighting {
+    pub entry: crate::engine::Entry,
+    /// Its lease: the end, and who holds it.
+    pub lease: Option<(crate::engine::Micros, std::sync::Arc<crate::engine::record::Holder>)>,
+    pub max_attempts: i32,
+}
+
+/// Where an answer goes. Dropped unanswered: the queue has no owner at this moment.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// The queue is not owned by this process at this moment, or is about to change hands: ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the queue has no owner at this moment")]
+pub struct Unavailable;
+
+static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
+
+/// Sends commands to the server of one queue.
+#[derive(Debug, Clone)]
+pub struct QueueHandle(mpsc::Sender<Command>);
+
+impl QueueHandle {
+    /// A handle, and where its commands arrive; at most `capacity` wait there.
+    #[must_use]
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Command>) {
+        let (sender, receiver) = mpsc::channel(capacity);
+        (Self(sender), receiver)
+    }
+
+    /// Results, then jobs: answered when both are committed, or nothing came within `wait_ms`.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn grab(
+        &self,
+        grab: Grab,
+        results: Vec<(NamedLease, Outcome)>,
+    ) -> Result<Answered, Unavailable> {
+        self.ask(|request, reply| Command::Grab { request, grab, results, reply }).await
+    }
+
+    /// Results, answered when they are committed.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn results(&self, results: Vec<(NamedLease, Outcome)>) -> Result<Answered, Unavailable> {
+        self.ask(|request, reply| Command::Results { request, results, reply }).await
+    }
+
+    /// Extensions, answered when they are committed.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn heartbeat(&self, leases: Vec<(NamedLease, Option<u64>)>) -> Result<Answered, Unavailable> {
+        self.ask(|request, reply| Command::Heartbeat { request, leases, reply }).await
+    }
+
+    /// What the window knows of a job.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn look(&self, job: i64) -> Result<Option<Sighting>, Unavailable> {
+        self.ask(|_, reply| Command::Look { job, reply }).await
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn count(&self) -> Result<Counts, Unavailable> {
+        self.ask(|_, reply| Command::Count { reply }).await
+    }
+
+    /// If this future is dropped before the answer, the server is told that nobody listens any more.
+    async fn ask<T>(&self, command: impl FnOnce(RequestId, Reply<T>) -> Command) -> Result<T, Unavailable> {
+        let request = RequestId(NEXT_REQUEST.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(request, reply)).await.map_err(|_| Unavailable)?;
+        let mut guard = HangUp { server: &self.0, request, answered: false };
+        let answer = answer.await.map_err(|_| Unavailable);
+        guard.answered = true;
+        answer
+    }
+}
+
+struct HangUp<'a> {
+    server: &'a mpsc::Sender<Command>,
+    request: RequestId,
+    answered: bool,
+}
+
+impl Drop for HangUp<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // A full channel loses the hint only: the answer then finds nobody, and its leases are given back.
+            drop(self.server.try_send(Command::HangUp { request: self.request }));
+        }
+    }
+}

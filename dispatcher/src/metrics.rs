@@ -1,0 +1,114 @@
+//! Metrics of the dispatcher, by names.md: `tidemill_dispatch_…`, `tidemill_work_…`, `tidemill_complete_…`.
+
+use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use tidemill_common::api::Answer;
+
+use crate::engine::{Answered, Counts, Micros};
+
+/// All queues of the process.
+#[derive(Debug, Clone)]
+pub struct DispatchMetrics {
+    ready: IntGaugeVec,
+    oldest: GaugeVec,
+    leased: IntGaugeVec,
+    results: IntCounterVec,
+    owned: IntGaugeVec,
+}
+
+impl DispatchMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// A name is registered twice.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(name.to_owned(), help.to_owned());
+        let metrics = Self {
+            ready: IntGaugeVec::new(
+                opts("tidemill_dispatch_ready_jobs", "Ready jobs in the window."),
+                &["queue"],
+            )?,
+            oldest: GaugeVec::new(
+                opts(
+                    "tidemill_dispatch_oldest_ready_age_seconds",
+                    "Age of the oldest ready job in the window.",
+                ),
+                &["queue"],
+            )?,
+            leased: IntGaugeVec::new(
+                opts("tidemill_work_leased_jobs", "Jobs leased to workers."),
+                &["queue"],
+            )?,
+            results: IntCounterVec::new(
+                opts("tidemill_complete_results_total", "Results by what was answered."),
+                &["queue", "outcome"],
+            )?,
+            owned: IntGaugeVec::new(
+                opts("tidemill_dispatch_owned", "1 while this process owns the queue."),
+                &["queue"],
+            )?,
+        };
+        registry.register(Box::new(metrics.ready.clone()))?;
+        registry.register(Box::new(metrics.oldest.clone()))?;
+        registry.register(Box::new(metrics.leased.clone()))?;
+        registry.register(Box::new(metrics.results.clone()))?;
+        registry.register(Box::new(metrics.owned.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Those of one queue.
+    #[must_use]
+    pub fn of(&self, queue: &str) -> Metrics {
+        Metrics {
+            ready: self.ready.with_label_values(&[queue]),
+            oldest: self.oldest.with_label_values(&[queue]),
+            leased: self.leased.with_label_values(&[queue]),
+            owned: self.owned.with_label_values(&[queue]),
+            results: self.results.clone(),
+            queue: queue.to_owned(),
+        }
+    }
+}
+
+/// The metrics of one queue.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    ready: IntGauge,
+    oldest: Gauge,
+    leased: IntGauge,
+    owned: IntGauge,
+    results: IntCounterVec,
+    queue: String,
+}
+
+impl Metrics {
+    pub(crate) fn counts(&self, counts: &Counts, now: Micros) {
+        self.ready.set(i64::try_from(counts.ready).unwrap_or(i64::MAX));
+        self.leased.set(i64::try_from(counts.leased).unwrap_or(i64::MAX));
+        let age = counts.oldest_ready.map_or(0, |oldest| (now.0 - oldest.0).max(0));
+        self.oldest.set(age as f64 / 1e6);
+        self.owned.set(1);
+    }
+
+    /// The queue is somebody else's now: its gauges are theirs to tell.
+    pub(crate) fn lost(&self) {
+        self.ready.set(0);
+        self.leased.set(0);
+        self.oldest.set(0.0);
+        self.owned.set(0);
+    }
+
+    pub(crate) fn answered(&self, answered: &Answered) {
+        let (Answered::Grab { results, .. } | Answered::Results(results)) = answered else { return };
+        for answer in results {
+            let outcome = match answer {
+                Answer::Ok => "ok",
+                Answer::Already => "already",
+                Answer::Stale => "stale",
+                Answer::Cancelled => "cancelled",
+                Answer::Unavailable => "unavailable",
+                Answer::Refused => "refused",
+            };
+            self.results.with_label_values(&[self.queue.as_str(), outcome]).inc();
+        }
+    }
+}

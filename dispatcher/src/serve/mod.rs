@@ -1,0 +1,292 @@
+//! The server of one job queue: waits until the queue is free, takes it over, folds log and journal, serves it until
+//! it is lost or the process stops, and begins again. In any doubt it takes the queue over anew: the epoch rises, and
+//! whatever an old connection may still do is fenced out.
+
+mod clock;
+mod owned;
+mod reader;
+mod trust;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tidemill_common::db::{DbError, Session};
+use tidemill_common::id::Epoch;
+use tidemill_common::queue::{dispatch, work};
+use tidemill_common::service::{Shutdown, Wake};
+use tidemill_common::{error_chain, failpoint};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use crate::command::Command;
+use crate::engine::{Engine, Fold, Limits, QueueSettings, record};
+use crate::metrics::Metrics;
+use crate::routes::Seen;
+use clock::DatabaseClock;
+use owned::Owned;
+use trust::Trust;
+
+/// How long a leaving owner may take to write what is left.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Commands taken in before the next look at the database work.
+const BURST: usize = 256;
+
+/// Who this process is to other dispatchers, and how much it may hold.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub instance: Uuid,
+    /// Where others forward to.
+    pub address: String,
+    pub term_ms: i32,
+    pub read_rows: i32,
+    pub limits: Limits,
+}
+
+/// The connections of one queue: reading never holds up writing, nor either of them the term.
+#[derive(Debug)]
+pub struct Sessions {
+    pub write: Option<Session>,
+    pub read: Option<Session>,
+    pub control: Option<Session>,
+}
+
+/// Everything the server of one queue works with.
+pub struct QueueServer {
+    pub identity: Identity,
+    pub seen: watch::Receiver<Seen>,
+    pub owned: watch::Sender<bool>,
+    pub commands: mpsc::Receiver<Command>,
+    /// Somebody heard of a tick.
+    pub ticked: Wake,
+    /// Makes a connection; called three times per ownership.
+    pub connect: Box<dyn Fn() -> Session + Send + Sync>,
+    pub metrics: Metrics,
+    /// The process stops, or the queue is gone.
+    pub stop: Shutdown,
+}
+
+/// Why an owner is none any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    #[error("the term ended before it could be renewed")]
+    TermEnded,
+    #[error("another owner took over")]
+    Fenced(#[source] DbError),
+    #[error("{what} failed; its outcome may be unknown")]
+    Doubt {
+        what: &'static str,
+        #[source]
+        source: DbError,
+    },
+    #[error("the database's answers are not what this program knows")]
+    Answers(#[source] serde_json::Error),
+    #[error("the journal holds what this program does not know")]
+    Journal(#[source] record::DecodeError),
+}
+
+impl Lost {
+    fn from(error: DbError, what: &'static str) -> Self {
+        if error.code().is_some_and(|code| code.code() == "TM001") {
+            Self::Fenced(error)
+        } else {
+            Self::Doubt { what, source: error }
+        }
+    }
+}
+
+impl QueueServer {
+    /// Serves until the process stops.
+    pub async fn run(mut self) {
+        let mut mine: Option<Epoch> = None;
+        let mut failures = 0u32;
+        while !self.stop.is_wanted() {
+            let taken = match self.wait_until_free(mine).await {
+                Some((seen, epoch)) => self.take(&seen, epoch).await,
+                None => continue,
+            };
+            match taken {
+                Ok(Some(owned)) => {
+                    (mine, failures) = (Some(owned.epoch), 0);
+                    self.serve(owned).await;
+                }
+                // Somebody else was faster: discovery will tell who.
+                Ok(None) => mine = None,
+                Err(lost) => {
+                    tracing::warn!(queue.name = %self.name(), error = %error_chain(&lost), "take-over failed");
+                    failures += 1;
+                }
+            }
+            self.rest(failures).await;
+        }
+        self.refuse_waiting();
+    }
+
+    fn name(&self) -> String {
+        self.seen.borrow().queue.name.clone()
+    }
+
+    /// Waits until the term seen has ended, refusing what comes in meanwhile. What this process held until now, and
+    /// nobody took since, is free to itself.
+    async fn wait_until_free(&mut self, mine: Option<Epoch>) -> Option<(Seen, Epoch)> {
+        let seen = self.seen.borrow_and_update().clone();
+        if mine.is_some() || seen.free_at() <= Instant::now() {
+            let epoch = mine.unwrap_or(seen.queue.owner.epoch);
+            return Some((seen, epoch));
+        }
+        tokio::select! {
+            () = self.stop.wanted() => {}
+            changed = self.seen.changed() => if changed.is_err() { self.stop.begin(); },
+            () = sleep_until(seen.free_at()) => {}
+            // Dropped, and so answered: this process does not own the queue.
+            _ = self.commands.recv() => {}
+        }
+        None
+    }
+
+    /// A short rest between two attempts, longer after failures; requests are refused meanwhile.
+    async fn rest(&mut self, failures: u32) {
+        let wait = Duration::from_millis(20 << failures.min(6));
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = self.stop.wanted() => return,
+                () = sleep_until(until) => return,
+                command = self.commands.recv() => if command.is_none() { return },
+            }
+        }
+    }
+
+    fn refuse_waiting(&mut self) {
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
+    }
+
+    /// Takes the queue over and folds its journal; `None` if somebody else was faster.
+    async fn take(&self, seen: &Seen, epoch: Epoch) -> Result<Option<Owned>, Lost> {
+        let doubt = |source| Lost::Doubt { what: "take-over", source };
+        let (queue, identity) = (&seen.queue, &self.identity);
+        let (mut control, mut read, mut write) = ((self.connect)(), (self.connect)(), (self.connect)());
+        write.open("connect").await.map_err(doubt)?;
+        failpoint!("dispatcher.before_take");
+        let asked = Instant::now();
+        let (id, address) = (queue.queue_id, identity.address.as_str());
+        let holder = (identity.instance, address);
+        let taken = match dispatch::take(&mut control, id, epoch, holder, identity.term_ms).await {
+            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => {
+                // The old owner's flush hangs on the fence: end it, and come back.
+                dispatch::evict(&mut control, id).await.map_err(doubt)?;
+                return Ok(None);
+            }
+            taken => taken.map_err(doubt)?,
+        };
+        let Some(epoch) = taken else { return Ok(None) };
+        failpoint!("dispatcher.after_take");
+
+        let trust = Trust::new(Duration::from_millis(u64::try_from(identity.term_ms).unwrap_or(0)), asked);
+        let clock = DatabaseClock::new(work::clock(&mut read).await.map_err(doubt)?.into());
+        // A new statement, hence a new snapshot: it sees whatever the fence waited for.
+        let (low_water, rows) = dispatch::journal(&mut read, id).await.map_err(doubt)?;
+        let mut fold = Fold::default();
+        let folded = rows.len();
+        for row in rows {
+            fold.apply(row.epoch.0, row.at.into(), record::decode(&row.data).map_err(Lost::Journal)?);
+        }
+        let mut engine = Engine::new(
+            (id, queue.sub_id),
+            epoch.0,
+            settings(seen),
+            identity.limits,
+            low_water.0,
+            fold,
+            SmallRng::from_os_rng(),
+        );
+        engine.advance(clock.now());
+        tracing::info!(
+            queue.name = %queue.name, epoch = epoch.0, low_water = low_water.0, journal_rows = folded, "queue taken over"
+        );
+        let sessions = Sessions { write: Some(write), read: Some(read), control: Some(control) };
+        Ok(Some(Owned::new(
+            (id, queue.sub_id),
+            epoch,
+            engine,
+            clock,
+            trust,
+            (identity.term_ms, identity.read_rows),
+            low_water,
+            sessions,
+            self.metrics.clone(),
+        )))
+    }
+
+    /// Serves the queue while it is ours.
+    async fn serve(&mut self, mut owned: Owned) {
+        self.owned.send_replace(true);
+        let lost = self.serve_until_lost(&mut owned).await;
+        self.owned.send_replace(false);
+        self.metrics.lost();
+        if let Err(lost) = &lost {
+            tracing::warn!(queue.name = %self.name(), epoch = owned.epoch.0, error = %error_chain(lost), "queue lost");
+        }
+        // Dropping the replies answers every request that waits: unavailable.
+        let Owned { queue_id, epoch, mut sessions, replies, .. } = owned;
+        drop::<HashMap<_, _>>(replies);
+        if lost.is_ok()
+            && let Some(mut session) = sessions.control.take().or_else(|| sessions.read.take())
+            && let Err(error) = dispatch::release(&mut session, queue_id, epoch).await
+        {
+            tracing::warn!(queue.name = %self.name(), error = %error_chain(&error), "release failed: the term runs out by itself");
+        }
+    }
+
+    /// `Ok` when the process stops and everything is written.
+    async fn serve_until_lost(&mut self, owned: &mut Owned) -> Result<(), Lost> {
+        let mut leave_by: Option<Instant> = None;
+        loop {
+            if self.stop.is_wanted() && leave_by.is_none() {
+                leave_by = Some(Instant::now() + LEAVE);
+                owned.leave();
+            }
+            if let Some(by) = leave_by
+                && (owned.has_left() || by <= Instant::now())
+            {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                happened = owned.happen() => happened?,
+                command = self.commands.recv() => match command {
+                    Some(command) => {
+                        owned.take(command);
+                        for _ in 1..BURST {
+                            let Ok(command) = self.commands.try_recv() else { break };
+                            owned.take(command);
+                        }
+                    }
+                    None => self.stop.begin(),
+                },
+                () = self.ticked.woken() => owned.look(),
+                changed = self.seen.changed() => match changed {
+                    Ok(()) => {
+                        let seen = self.seen.borrow_and_update().clone();
+                        owned.engine.set(settings(&seen));
+                    }
+                    Err(_) => self.stop.begin(),
+                },
+                () = self.stop.wanted(), if leave_by.is_none() => {}
+            }
+        }
+    }
+}
+
+fn settings(seen: &Seen) -> QueueSettings {
+    let positive = |ms: i32| u64::try_from(ms).unwrap_or(0);
+    QueueSettings {
+        lease_ms: positive(seen.queue.lease_ms),
+        max_attempts: seen.queue.max_attempts,
+        backoff_base_ms: positive(seen.queue.backoff_base_ms),
+        backoff_cap_ms: positive(seen.queue.backoff_cap_ms),
+    }
+}

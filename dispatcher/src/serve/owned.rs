@@ -1,0 +1,310 @@
+//! Owned: the engine of a queue this process owns, and the database work under way for it. Reading, writing and
+//! renewing go on at the same time, each on a connection of its own; the engine only ever sees them done.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tidemill_common::db::{Class, DbError, Session};
+use tidemill_common::failpoint;
+use tidemill_common::id::{Epoch, TickId};
+use tidemill_common::queue::dispatch;
+use tidemill_common::queue::work::{self, Written};
+use tokio::time::{Instant, sleep_until};
+
+use super::clock::DatabaseClock;
+use super::reader::{Piece, Position};
+use super::trust::Trust;
+use super::{Lost, Sessions};
+use crate::command::{Command, Reply, Sighting};
+use crate::engine::{Answered, ColdAnswers, Engine, Flush, RequestId};
+use crate::metrics::Metrics;
+
+type Work<T> = Pin<Box<dyn Future<Output = (Session, Result<T, DbError>)> + Send>>;
+
+/// A queue this process owns.
+pub(super) struct Owned {
+    pub(super) queue_id: i32,
+    pub(super) sub_id: i32,
+    pub(super) epoch: Epoch,
+    pub(super) engine: Engine,
+    pub(super) clock: DatabaseClock,
+    pub(super) trust: Trust,
+    pub(super) term_ms: i32,
+    pub(super) read_rows: i32,
+    pub(super) position: Position,
+    pub(super) replies: HashMap<RequestId, Reply<Answered>>,
+    pub(super) sessions: Sessions,
+    pub(super) metrics: Metrics,
+    flush: Option<Work<Written>>,
+    read: Option<Work<Option<Piece>>>,
+    renewal: Option<(Instant, Work<()>)>,
+    /// When to look for ticks again, and after how long the time after that.
+    look_at: Instant,
+    look_wait: Duration,
+    leaving: bool,
+}
+
+/// Between two looks for a new tick, when nothing is heard of any.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+
+impl Owned {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one owner, named where they are put together"
+    )]
+    pub(super) fn new(
+        (queue_id, sub_id): (i32, i32),
+        epoch: Epoch,
+        engine: Engine,
+        clock: DatabaseClock,
+        trust: Trust,
+        (term_ms, read_rows): (i32, i32),
+        low_water: TickId,
+        sessions: Sessions,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            queue_id,
+            sub_id,
+            epoch,
+            engine,
+            clock,
+            trust,
+            term_ms,
+            read_rows,
+            position: Position::at(low_water),
+            replies: HashMap::new(),
+            sessions,
+            metrics,
+            flush: None,
+            read: None,
+            renewal: None,
+            look_at: Instant::now(),
+            look_wait: LOOK.0,
+            leaving: false,
+        }
+    }
+
+    /// A new tick may be there.
+    pub(super) fn look(&mut self) {
+        self.look_at = Instant::now();
+        self.look_wait = LOOK.0;
+    }
+
+    /// No more grants: those who wait go home, what is under way is finished.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        self.engine.close_polls();
+    }
+
+    /// Nothing is under way and nothing is left to write.
+    pub(super) fn has_left(&mut self) -> bool {
+        self.start();
+        self.leaving && self.flush.is_none() && self.replies.is_empty()
+    }
+
+    /// Takes a request in.
+    pub(super) fn take(&mut self, command: Command) {
+        self.engine.advance(self.clock.now());
+        match command {
+            Command::Grab { request, mut grab, results, reply } => {
+                if reply.is_closed() {
+                    return;
+                }
+                if self.leaving {
+                    // The results still count; jobs are for the successor to give.
+                    grab.wait_ms = 0;
+                    grab.max = 0;
+                }
+                self.replies.insert(request, reply);
+                self.engine.grab(request, grab, &results);
+            }
+            Command::Results { request, results, reply } => {
+                self.replies.insert(request, reply);
+                self.engine.results(request, &results);
+            }
+            Command::Heartbeat { request, leases, reply } => {
+                self.replies.insert(request, reply);
+                self.engine.heartbeat(request, &leases);
+            }
+            Command::HangUp { request } => {
+                self.engine.hang_up(request);
+                self.replies.remove(&request);
+            }
+            Command::Look { job, reply } => drop(reply.send(self.sight(job))),
+            Command::Count { reply } => drop(reply.send(self.engine.counts())),
+        }
+    }
+
+    fn sight(&self, job: i64) -> Option<Sighting> {
+        let (entry, lease, max_attempts) = self.engine.find(job)?;
+        Some(Sighting { entry, lease, max_attempts })
+    }
+
+    /// Starts whatever should be under way and is not.
+    pub(super) fn start(&mut self) {
+        if self.flush.is_none()
+            && let Some(flush) = self.engine.take_flush()
+        {
+            self.flush = self.sessions.write.take().map(|s| write(s, self.queue_id, self.epoch, flush));
+        }
+        let room = i32::try_from(self.engine.room()).unwrap_or(i32::MAX).min(self.read_rows);
+        if self.read.is_none() && !self.leaving && room > 0 && self.look_at <= Instant::now() {
+            let (position, ids) = (self.position, (self.queue_id, self.sub_id));
+            self.read = self.sessions.read.take().map(|mut session| -> Work<Option<Piece>> {
+                Box::pin(async move {
+                    let piece = position.read(&mut session, ids, room).await;
+                    (session, piece)
+                })
+            });
+        }
+        if self.renewal.is_none() && self.trust.renew_at() <= Instant::now() {
+            let (queue_id, epoch, term_ms) = (self.queue_id, self.epoch, self.term_ms);
+            let low_water = TickId(self.engine.low_water());
+            self.renewal = self.sessions.control.take().map(|mut session| -> (Instant, Work<()>) {
+                let work = Box::pin(async move {
+                    failpoint!("dispatcher.before_renew");
+                    let renewed = dispatch::renew(&mut session, queue_id, epoch, term_ms, low_water).await;
+                    failpoint!("dispatcher.after_renew");
+                    (session, renewed)
+                });
+                (Instant::now(), work)
+            });
+        }
+        self.deliver();
+    }
+
+    /// Hands out the answers that may leave; jobs that nobody takes are given back.
+    fn deliver(&mut self) {
+        for (request, answered) in self.engine.take_answers() {
+            self.metrics.answered(&answered);
+            let undelivered = match self.replies.remove(&request) {
+                Some(reply) => reply.send(answered).err(),
+                None => Some(answered),
+            };
+            if let Some(Answered::Grab { jobs, .. }) = undelivered
+                && !jobs.is_empty()
+            {
+                self.engine.undelivered(&jobs);
+            }
+        }
+    }
+
+    /// Waits for the next thing that happens here, and takes it in. Cancel-safe: what is under way stays under way.
+    ///
+    /// # Errors
+    /// [`Lost`] when this process must not act as owner any more.
+    pub(super) async fn happen(&mut self) -> Result<(), Lost> {
+        self.start();
+        let wake_at = self.next_instant();
+        tokio::select! {
+            biased;
+            (session, written) = pending(&mut self.flush) => {
+                self.flush = None;
+                self.sessions.write = Some(session);
+                self.written(written)
+            }
+            (session, piece) = pending(&mut self.read) => {
+                self.read = None;
+                self.sessions.read = Some(session);
+                self.read(piece)
+            }
+            (session, renewed) = pending_renewal(&mut self.renewal) => {
+                let asked = self.renewal.take().map_or_else(Instant::now, |(asked, _)| asked);
+                self.sessions.control = Some(session);
+                renewed.map_err(|error| Lost::from(error, "renew"))?;
+                self.trust.renewed(asked);
+                self.metrics.counts(&self.engine.counts(), self.clock.now());
+                Ok(())
+            }
+            () = sleep_until(wake_at) => {
+                if self.trust.has_ended() {
+                    return Err(Lost::TermEnded);
+                }
+                self.engine.advance(self.clock.now());
+                Ok(())
+            }
+        }
+    }
+
+    fn next_instant(&self) -> Instant {
+        let mut at = self.trust.until();
+        if self.renewal.is_none() {
+            at = at.min(self.trust.renew_at());
+        }
+        if let Some(deadline) = self.engine.deadline() {
+            at = at.min(self.clock.instant(deadline));
+        }
+        if self.read.is_none() && !self.leaving && self.engine.room() > 0 {
+            at = at.min(self.look_at);
+        }
+        at
+    }
+
+    fn written(&mut self, written: Result<Written, DbError>) -> Result<(), Lost> {
+        match written {
+            Ok(Written { at, answers }) => {
+                let at = at.into();
+                self.clock = DatabaseClock::new(at);
+                let answers = match answers {
+                    Some(answers) => serde_json::from_value(answers).map_err(Lost::Answers)?,
+                    None => ColdAnswers::default(),
+                };
+                self.engine.committed(at, answers);
+                Ok(())
+            }
+            // Refused data was not written; anything else may have been.
+            Err(error) if error.class() == Class::Reject && !error.outcome_unknown() => {
+                let why = error.server_message().unwrap_or("the database refused the data").to_owned();
+                tracing::warn!(error = %tidemill_common::error_chain(&error), "an item of a flush was refused");
+                self.engine.refused(&why);
+                Ok(())
+            }
+            Err(error) => Err(Lost::from(error, "write")),
+        }
+    }
+
+    fn read(&mut self, piece: Result<Option<Piece>, DbError>) -> Result<(), Lost> {
+        match piece.map_err(|error| Lost::from(error, "read"))? {
+            Some(piece) => {
+                self.position = piece.position;
+                self.engine.advance(self.clock.now());
+                self.engine.load(piece.to_tick, piece.rows, piece.complete);
+                self.look();
+            }
+            None => {
+                self.engine.recovered();
+                self.look_at = Instant::now() + self.look_wait;
+                self.look_wait = (self.look_wait * 2).min(LOOK.1);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write(mut session: Session, queue_id: i32, epoch: Epoch, flush: Flush) -> Work<Written> {
+    Box::pin(async move {
+        failpoint!("dispatcher.before_flush");
+        let Flush { seq, data, cold } = flush;
+        let written =
+            work::journal_write(&mut session, queue_id, epoch, seq, data.as_deref(), cold.as_ref()).await;
+        failpoint!("dispatcher.after_flush");
+        (session, written)
+    })
+}
+
+/// The work under way; never, if there is none.
+async fn pending<T>(work: &mut Option<Work<T>>) -> (Session, Result<T, DbError>) {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pending_renewal(renewal: &mut Option<(Instant, Work<()>)>) -> (Session, Result<(), DbError>) {
+    match renewal {
+        Some((_, work)) => work.await,
+        None => std::future::pending().await,
+    }
+}
