@@ -42,7 +42,7 @@ pub mod limit {
     /// How far ahead a job may be delayed: ten years. Also the longest `retry_in_ms`.
     pub const DELAY_MS: u64 = 315_360_000_000;
     /// Attempts of a job.
-    pub const ATTEMPTS: u32 = 10_000;
+    pub const ATTEMPTS: u32 = 1_000;
     /// Ids in one redrive or purge call.
     pub const SELECTED_IDS: usize = 1_000;
 }

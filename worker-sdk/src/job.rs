@@ -1,0 +1,135 @@
+//! A job in a worker's hands.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidemill_common::api::GrabbedJob;
+use tidemill_common::id::{JobId, QueueName};
+use tokio_util::sync::CancellationToken;
+
+/// A type of job: its arguments, as they travel, and its name.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize)]
+/// struct SendEmail {
+///     to: String,
+/// }
+///
+/// impl tidemill_worker::JobKind for SendEmail {
+///     const TYPE: &'static str = "send_email";
+/// }
+/// ```
+pub trait JobKind: Serialize + DeserializeOwned + Send + 'static {
+    /// The job type: 1 to 255 bytes, the same in producers and workers.
+    const TYPE: &'static str;
+}
+
+/// A leased job with its arguments.
+pub struct Job<T> {
+    /// What the producer gave.
+    pub args: T,
+    pub(crate) grabbed: Arc<GrabbedJob>,
+    pub(crate) stop: Stop,
+}
+
+impl<T> Job<T> {
+    /// Its id: the same in every attempt.
+    pub fn id(&self) -> &JobId {
+        &self.grabbed.id
+    }
+
+    /// The queue it came from.
+    pub fn queue(&self) -> &QueueName {
+        &self.grabbed.queue
+    }
+
+    /// Its type.
+    pub fn job_type(&self) -> &str {
+        &self.grabbed.job_type
+    }
+
+    /// 1 for the first attempt.
+    pub fn attempt(&self) -> u32 {
+        self.grabbed.attempt
+    }
+
+    /// If this attempt fails, will there be no other?
+    pub fn is_last_attempt(&self) -> bool {
+        self.grabbed.attempt >= self.grabbed.max_attempts
+    }
+
+    /// The lease's token, for a resource that wants to fence late writers too.
+    pub fn lease(&self) -> &str {
+        &self.grabbed.lease
+    }
+
+    /// Everything the dispatcher said: origin of a moved event, previous holder, extra columns…
+    pub fn details(&self) -> &GrabbedJob {
+        &self.grabbed
+    }
+
+    /// Asks the handler to stop. A handler that lasts long should heed it.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Job<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GrabbedJob { id, queue, job_type, attempt, .. } = &*self.grabbed;
+        f.debug_struct("Job")
+            .field("id", id)
+            .field("queue", queue)
+            .field("type", job_type)
+            .field("attempt", attempt)
+            .field("args", &self.args)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a handler should stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The lease ended, was taken over, or can no longer be trusted: somebody else may be doing this job. Its result
+    /// will not count. The handler is dropped shortly after.
+    LeaseLost,
+    /// Somebody cancelled the job, with this code.
+    Cancelled(i32),
+    /// The worker is shutting down and its time for draining is over.
+    Shutdown,
+}
+
+/// A request to stop, heard by awaiting or by asking.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    token: CancellationToken,
+    reason: Arc<OnceLock<StopReason>>,
+}
+
+impl Stop {
+    /// Waits until the handler should stop.
+    pub async fn requested(&self) -> StopReason {
+        self.token.cancelled().await;
+        self.reason().unwrap_or(StopReason::LeaseLost)
+    }
+
+    /// The reason, if the handler should stop now.
+    pub fn reason(&self) -> Option<StopReason> {
+        self.reason.get().copied()
+    }
+
+    /// For code that takes a token.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// The first reason stays. True if this was the first.
+    pub(crate) fn request(&self, reason: StopReason) -> bool {
+        let first = self.reason.set(reason).is_ok();
+        self.token.cancel();
+        first
+    }
+}

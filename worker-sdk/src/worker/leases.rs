@@ -1,0 +1,185 @@
+//! The leases a lane holds, and how long each can be trusted.
+//!
+//! Clocks of different machines are never compared: a lease granted or extended by a request is trusted from the
+//! *start* of that request, on this machine's monotonic clock, for the lease's length less a margin.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::job::{Stop, StopReason};
+
+/// A lease's token, shared by all that speak about it.
+pub(crate) type Lease = Arc<str>;
+
+/// All leases of one lane.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    length: Duration,
+    held: Mutex<HashMap<Lease, Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// The start of the request that granted or last extended it.
+    anchor: Instant,
+    stop: Stop,
+    /// Drops the handler, if it can be dropped on its own.
+    abort: Option<AbortHandle>,
+    /// When a handler that was asked to stop is dropped.
+    drop_at: Option<Instant>,
+}
+
+impl Leases {
+    /// For leases of this length.
+    pub(crate) fn new(length: Duration) -> Leases {
+        Leases { length, held: Mutex::new(HashMap::new()) }
+    }
+
+    /// How long a lease is.
+    pub(crate) fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// The last tenth of a lease is not used: a handler that is asked to stop then still has time to do so.
+    pub(crate) fn margin(&self) -> Duration {
+        self.length / 10
+    }
+
+    fn trusted_until(&self, anchor: Instant) -> Instant {
+        anchor + self.length - self.margin()
+    }
+
+    /// Can a lease granted by a request that started at `anchor` still be used?
+    pub(crate) fn is_trusted(&self, anchor: Instant) -> bool {
+        Instant::now() < self.trusted_until(anchor)
+    }
+
+    /// Begins to hold a lease.
+    pub(crate) fn hold(&self, lease: &Lease, anchor: Instant, stop: Stop) {
+        self.lock().insert(Arc::clone(lease), Held { anchor, stop, abort: None, drop_at: None });
+    }
+
+    /// The handler of this lease may be dropped by this when the lease is lost.
+    pub(crate) fn droppable(&self, lease: &str, abort: AbortHandle) {
+        if let Some(held) = self.lock().get_mut(lease) {
+            held.abort = Some(abort);
+        }
+    }
+
+    /// The lease is settled.
+    pub(crate) fn release(&self, lease: &str) {
+        self.lock().remove(lease);
+    }
+
+    /// Asks every handler to stop.
+    pub(crate) fn stop_all(&self, reason: StopReason) {
+        for held in self.lock().values() {
+            held.stop.request(reason);
+        }
+    }
+
+    /// The leases that a heartbeat should extend now: a third of their length is over, or nearly.
+    pub(crate) fn due(&self, now: Instant) -> Vec<Lease> {
+        let held = self.lock();
+        let age = |held: &Held| now.saturating_duration_since(held.anchor);
+        let live = |held: &&Held| held.drop_at.is_none();
+        if !held.values().filter(live).any(|held| age(held) >= self.length / 3) {
+            return Vec::new();
+        }
+        // One call takes along what would be due soon.
+        held.iter()
+            .filter(|(_, held)| live(held) && age(held) >= self.length / 4)
+            .map(|(l, _)| Arc::clone(l))
+            .collect()
+    }
+
+    /// A request that started at `anchor` has extended this lease.
+    pub(crate) fn extended(&self, lease: &str, anchor: Instant) {
+        if let Some(held) = self.lock().get_mut(lease) {
+            held.anchor = held.anchor.max(anchor);
+        }
+    }
+
+    /// Somebody cancelled the job.
+    pub(crate) fn cancelled(&self, lease: &str, code: i32) {
+        if let Some(held) = self.lock().get(lease) {
+            held.stop.request(StopReason::Cancelled(code));
+        }
+    }
+
+    /// The dispatcher says that this lease is not live. True if that was news.
+    pub(crate) fn lost(&self, lease: &str, now: Instant) -> bool {
+        let margin = self.margin();
+        self.lock().get_mut(lease).is_some_and(|held| held.lose(now, margin))
+    }
+
+    /// Asks handlers to stop whose lease can no longer be trusted, and drops those that had their time to do so.
+    /// Returns how many leases were lost just now.
+    pub(crate) fn expire(&self, now: Instant) -> usize {
+        let margin = self.margin();
+        let mut lost = 0;
+        for held in self.lock().values_mut() {
+            if now >= held.anchor + self.length - margin && held.lose(now, margin) {
+                lost += 1;
+            }
+            if held.drop_at.is_some_and(|at| now >= at)
+                && let Some(abort) = held.abort.take()
+            {
+                abort.abort();
+            }
+        }
+        lost
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Held>> {
+        // Nothing under this lock can leave it half-way.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn lose(&mut self, now: Instant, margin: Duration) -> bool {
+        if self.drop_at.is_some() {
+            return false;
+        }
+        self.drop_at = Some(now + margin);
+        self.stop.request(StopReason::LeaseLost);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_is_counted_from_the_start_of_the_request() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let start = Instant::now();
+        let (lease, stop): (Lease, Stop) = ("a".into(), Stop::default());
+        leases.hold(&lease, start, stop.clone());
+        assert_eq!(leases.expire(start + Duration::from_millis(8_999)), 0);
+        assert!(leases.due(start + Duration::from_millis(3_300)).is_empty());
+        assert_eq!(leases.due(start + Duration::from_millis(3_400)).len(), 1);
+
+        leases.extended("a", start + Duration::from_secs(5));
+        assert_eq!(leases.expire(start + Duration::from_millis(13_999)), 0);
+        assert_eq!(stop.reason(), None);
+        assert_eq!(leases.expire(start + Duration::from_secs(14)), 1);
+        assert_eq!(stop.reason(), Some(StopReason::LeaseLost));
+        assert!(leases.due(start + Duration::from_secs(15)).is_empty(), "a lost lease is not extended");
+    }
+
+    #[test]
+    fn an_older_answer_does_not_shorten_a_lease() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let start = Instant::now();
+        leases.hold(&"a".into(), start + Duration::from_secs(3), Stop::default());
+        leases.extended("a", start);
+        assert_eq!(leases.expire(start + Duration::from_secs(11)), 0);
+    }
+}
