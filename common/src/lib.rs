@@ -19,6 +19,8 @@ pub mod schema;
 pub mod secret;
 #[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// An error and its causes in one line, for a log field: `move batch: no answer within 10000 ms`.
 #[must_use]
