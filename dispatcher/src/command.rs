@@ -6,6 +6,7 @@ use tidemill_common::api::Outcome;
 use tidemill_common::lease::Lease;
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::engine::Sighting;
 use crate::engine::{Answered, Counts, Grab, RequestId};
 
 /// A result or heartbeat names a lease; `None` if the text was no token at all.
@@ -26,15 +27,6 @@ pub enum Command {
     Look { job: i64, reply: Reply<Option<Sighting>> },
     /// How much there is.
     Count { reply: Reply<Counts> },
-}
-
-/// A job as the window has it.
-#[derive(Debug, Clone)]
-pub struct Sighting {
-    pub entry: crate::engine::Entry,
-    /// Its lease: the end, and who holds it.
-    pub lease: Option<(crate::engine::Micros, std::sync::Arc<crate::engine::record::Holder>)>,
-    pub max_attempts: i32,
 }
 
 /// Where an answer goes. Dropped unanswered: the queue has no owner at this moment.

@@ -10,6 +10,8 @@ pub mod metrics;
 pub mod routes;
 pub mod serve;
 
+use std::sync::Arc;
+
 use tidemill_common::config::ConfigError;
 use tidemill_common::service::{BoxError, Context, Pace};
 
@@ -58,7 +60,7 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
     let condition = cx.readiness().condition(&format!("database {}", target.name()));
     let discover = Discover::new(
         cx.session(target),
-        target.clone(),
+        Arc::clone(target),
         settings.queues.clone(),
         identity,
         routes,

@@ -95,6 +95,15 @@ pub struct Counts {
     pub oldest_ready: Option<Micros>,
 }
 
+/// A job as the window has it.
+#[derive(Debug, Clone)]
+pub struct Sighting {
+    pub entry: Entry,
+    /// Its lease: the end, and who holds it.
+    pub lease: Option<(Micros, Arc<record::Holder>)>,
+    pub max_attempts: i32,
+}
+
 impl Engine {
     /// A new owner's engine: nothing read yet, the journal folded.
     #[must_use]
@@ -247,9 +256,9 @@ impl Engine {
         Counts { ready, leased: self.window.len() - ready, oldest_ready: self.window.oldest_ready() }
     }
 
-    /// What the window has of a job: the entry, its lease's end and holder, and its limit of attempts.
+    /// What the window has of a job.
     #[must_use]
-    pub fn find(&self, job: i64) -> Option<(Entry, Option<(Micros, Arc<record::Holder>)>, i32)> {
+    pub fn find(&self, job: i64) -> Option<Sighting> {
         let (_, seat) = self.window.iter().find(|(_, seat)| seat.entry.key.job == job)?;
         let lease = match &seat.state {
             State::Leased(held, _) | State::Finishing(Some(held)) => {
@@ -257,7 +266,7 @@ impl Engine {
             }
             State::Ready | State::Granting(_) | State::Finishing(None) => None,
         };
-        Some((seat.entry.clone(), lease, self.max_attempts(&seat.entry)))
+        Some(Sighting { entry: seat.entry.clone(), lease, max_attempts: self.max_attempts(&seat.entry) })
     }
 
     /// The answers that may leave now.

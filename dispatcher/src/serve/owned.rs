@@ -16,7 +16,7 @@ use super::clock::DatabaseClock;
 use super::reader::{Piece, Position};
 use super::trust::Trust;
 use super::{Lost, Sessions};
-use crate::command::{Command, Reply, Sighting};
+use crate::command::{Command, Reply};
 use crate::engine::{Answered, ColdAnswers, Engine, Flush, RequestId};
 use crate::metrics::Metrics;
 
@@ -132,14 +132,9 @@ impl Owned {
                 self.engine.hang_up(request);
                 self.replies.remove(&request);
             }
-            Command::Look { job, reply } => drop(reply.send(self.sight(job))),
+            Command::Look { job, reply } => drop(reply.send(self.engine.find(job))),
             Command::Count { reply } => drop(reply.send(self.engine.counts())),
         }
-    }
-
-    fn sight(&self, job: i64) -> Option<Sighting> {
-        let (entry, lease, max_attempts) = self.engine.find(job)?;
-        Some(Sighting { entry, lease, max_attempts })
     }
 
     /// Starts whatever should be under way and is not.

@@ -1,0 +1,151 @@
+//! The server of one queue against a real database: what is answered is committed, what a dead owner promised is kept.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::{Rig, complete, grab};
+use tidemill_common::api::{Answer, Outcome, PreviousEnd};
+use tidemill_common::db::Type;
+use tidemill_dispatcher::engine::{Answered, Grab};
+
+const TERM_MS: i32 = 1_000;
+
+#[tokio::test]
+async fn jobs_are_handed_out_once_and_the_mark_moves_over_the_completed_ones() {
+    let mut rig = Rig::new("{}").await;
+    rig.produce("send", 10).await;
+    let server = rig.server(TERM_MS).await;
+
+    let first = server.grab(grab(4)).await;
+    let second = server.grab(grab(100)).await;
+    let jobs: BTreeSet<i64> = first.iter().chain(&second).map(|job| job.lease.job).collect();
+    assert_eq!((first.len(), second.len(), jobs.len()), (4, 6, 10));
+
+    let results = first.iter().chain(&second).map(|job| (Some(job.lease), complete())).collect();
+    let answered = server.handle.results(results).await.unwrap();
+    assert!(matches!(answered, Answered::Results(answers) if answers == [Answer::Ok; 10]));
+
+    server.stop().await;
+    let again = rig.server(TERM_MS).await;
+    assert!(again.grab(Grab { wait_ms: 0, ..grab(10) }).await.is_empty());
+    assert_eq!(again.result(first[0].lease, complete()).await, Answer::Already);
+    assert_eq!(rig.count("select count(*) from tidemill.journal_1_0").await, 3);
+}
+
+#[tokio::test]
+async fn a_successor_keeps_the_leases_of_a_dead_owner() {
+    let mut rig = Rig::new("{}").await;
+    rig.produce("send", 3).await;
+    let dead = rig.server(TERM_MS).await;
+    let held = dead.grab(grab(2)).await;
+    dead.kill().await;
+
+    let server = rig.server(TERM_MS).await;
+    let free = server.grab(grab(10)).await;
+    assert_eq!(free.len(), 1, "only the job that nobody holds");
+    assert_eq!(server.result(held[0].lease, complete()).await, Answer::Ok);
+    assert_eq!(server.result(held[0].lease, complete()).await, Answer::Already);
+    let failed = Outcome::PermFail { message: "no such user".to_owned() };
+    assert_eq!(server.result(held[0].lease, failed).await, Answer::Stale, "it was completed");
+}
+
+#[tokio::test]
+async fn a_lease_that_ended_is_stale_and_its_job_goes_to_somebody_else() {
+    let mut rig = Rig::new("{}").await;
+    rig.produce("send", 1).await;
+    let server = rig.server(TERM_MS).await;
+    let first = server.grab(Grab { lease_ms: Some(50), ..grab(1) }).await.remove(0);
+    let second = server.grab(grab(1)).await.remove(0);
+    assert_eq!((second.lease.job, second.lease.attempt), (first.lease.job, 2));
+    assert!(second.inserted_at == first.inserted_at && second.ends_at > first.ends_at);
+    assert_eq!(second.previous.as_ref().unwrap().ended, PreviousEnd::Expired);
+    assert_eq!(server.result(first.lease, complete()).await, Answer::Stale);
+    assert_eq!(server.result(second.lease, complete()).await, Answer::Ok);
+}
+
+#[tokio::test]
+async fn a_failed_job_comes_back_and_in_the_end_is_a_dead_letter() {
+    let mut rig = Rig::new(r#"{"max_attempts": 2}"#).await;
+    rig.produce("send", 1).await;
+    let server = rig.server(TERM_MS).await;
+    let failed = || Outcome::TempFail { message: "451 try later".to_owned(), retry_in_ms: Some(1) };
+
+    let first = server.grab(grab(1)).await.remove(0);
+    assert_eq!(server.result(first.lease, failed()).await, Answer::Ok);
+    rig.promote().await;
+    let second = server.grab(grab(1)).await.remove(0);
+    assert_eq!((second.lease.attempt, second.lease.put), (2, 1));
+    let previous = second.previous.clone().unwrap();
+    assert_eq!((previous.ended, previous.host.as_deref()), (PreviousEnd::Failed, Some("test")));
+    assert_eq!(second.event.data.as_deref(), Some("1"));
+    assert_eq!(second.event.extra, [None, None, None, None], "the worker sees its extras untouched");
+
+    assert_eq!(server.result(second.lease, failed()).await, Answer::Ok);
+    let dead = "select count(*) from tidemill.dead where reason = 'exhausted' and message = '451 try later'";
+    assert_eq!(rig.count(dead).await, 1);
+    assert_eq!(rig.count("select count(*) from tidemill.failure").await, 2);
+    assert_eq!(rig.count("select count(*) from tidemill.waiting").await, 0);
+}
+
+#[tokio::test]
+async fn a_transactional_worker_completes_with_its_effects_or_not_at_all() {
+    let mut rig = Rig::new("{}").await;
+    rig.session.batch("effects", "create table effect (job bigint)").await.unwrap();
+    rig.produce("send", 2).await;
+    let server = rig.server(TERM_MS).await;
+    let jobs = server.grab(Grab { transactional: true, ..grab(2) }).await;
+    let leases: Vec<String> = jobs.iter().map(|job| job.lease.to_string()).collect();
+    let complete_jobs = "select tidemill.complete_jobs($1)";
+
+    for expected in [None, Some("TM002")] {
+        let mut tx = rig.session.begin("work").await.unwrap();
+        tx.execute("effect", "insert into effect select 1", &[]).await.unwrap();
+        let done = tx.execute("complete", complete_jobs, &[(&leases[..1].to_vec(), Type::TEXT_ARRAY)]).await;
+        match expected {
+            None => {
+                done.unwrap();
+                tx.commit().await.unwrap();
+            }
+            Some(code) => assert_eq!(done.unwrap_err().code().unwrap().code(), code),
+        }
+    }
+    assert_eq!(rig.count("select count(*) from effect").await, 1);
+
+    // The other one over HTTP: the row decides there too.
+    assert_eq!(server.result(jobs[1].lease, complete()).await, Answer::Ok);
+    assert_eq!(server.result(jobs[1].lease, complete()).await, Answer::Stale);
+    assert_eq!(rig.count("select count(*) from tidemill.waiting").await, 0);
+}
+
+#[tokio::test]
+async fn a_lease_in_the_waiting_room_that_ended_is_refused_and_its_job_comes_back() {
+    let mut rig = Rig::new("{}").await;
+    rig.produce("send", 1).await;
+    let server = rig.server(TERM_MS).await;
+    let first = server.grab(Grab { transactional: true, lease_ms: Some(50), ..grab(1) }).await.remove(0);
+    rig.promote().await;
+    let token = first.lease.to_string();
+    let late =
+        rig.session.execute("complete", "select tidemill.complete_job($1)", &[(&token, Type::TEXT)]).await;
+    assert_eq!(late.unwrap_err().code().unwrap().code(), "TM002");
+    let second = server.grab(grab(1)).await.remove(0);
+    assert_eq!(second.lease.attempt, 2);
+    assert_eq!(second.previous.unwrap().ended, PreviousEnd::Expired);
+}
+
+#[tokio::test]
+async fn an_owner_whose_epoch_has_passed_writes_nothing() {
+    let mut rig = Rig::new("{}").await;
+    rig.produce("send", 1).await;
+    let server = rig.server(60_000).await;
+    let job = server.grab(grab(1)).await.remove(0);
+    let written = rig.count("select count(*) from tidemill.journal_1_0").await;
+    rig.session
+        .batch("another owner", "update tidemill.owner set epoch = epoch + 1, holder = gen_random_uuid()")
+        .await
+        .unwrap();
+    let answer = server.handle.results(vec![(Some(job.lease), complete())]).await;
+    assert!(answer.is_err(), "unavailable: {answer:?}");
+    assert_eq!(rig.count("select count(*) from tidemill.journal_1_0").await, written);
+}
