@@ -22,6 +22,9 @@ const LOG: [&str; 6] = [
 /// Settings of job queues, all whole numbers.
 const JOBS: [&str; 4] = ["lease_ms", "max_attempts", "backoff_base_ms", "backoff_cap_ms"];
 
+/// The table says what is in range.
+const CHECK_VIOLATION: &str = "23514";
+
 /// What `queue config` was asked to change, with known keys only.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
@@ -111,12 +114,24 @@ pub(super) async fn configure(
     }
     if !settings.jobs.is_empty() {
         let jobs = Value::Object(settings.jobs.clone());
-        tx.query_one(
-            "set job queue settings",
-            "select tidemill.create_job_queue($1, $2)",
-            &[(&name.as_ref(), Type::TEXT), (&jobs, Type::JSONB)],
-        )
-        .await?;
+        let set = tx
+            .query_one(
+                "set job queue settings",
+                "select tidemill.create_job_queue($1, $2)",
+                &[(&name.as_ref(), Type::TEXT), (&jobs, Type::JSONB)],
+            )
+            .await;
+        match set {
+            Ok(_) => {}
+            Err(error) if error.code().is_some_and(|code| code.code() == CHECK_VIOLATION) => {
+                return Err(CliError::Refused(
+                    "A setting is out of its range: lease_ms is 1000 to 86400000, max_attempts 1 to 1000, \
+                     backoff_base_ms 1 to backoff_cap_ms."
+                        .to_owned(),
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     tx.commit().await?;
     say(format!("Queue {name} configured."))
