@@ -81,7 +81,9 @@ begin
             ('tidemill_ticker', 'tidemill', '{tick_pass,tick_status,rotate,promote_due,hold_ticker,release_ticker,
                 ticker_pass,ticker_due,ticker_rotate,ticker_rotated}'),
             ('tidemill_ticker', 'pgq', '{maint_retry_events,maint_rotate_tables_step1,maint_rotate_tables_step2}'),
-            ('tidemill_monitor', 'tidemill', '{tick_status}')
+            ('tidemill_mover', 'tidemill', '{next_move,read_move_page,finish_moved,reposition_move,hold_mover_lease,
+                release_mover_lease,move_positions,advance_positions,move_target,prune_moved,event_origin}'),
+            ('tidemill_monitor', 'tidemill', '{tick_status,event_origin}')
         ) r (role, schema, functions)
         where to_regrole(r.role) is not null and (r.schema <> 'pgq' or tidemill.owns_pgq())
     loop
@@ -109,9 +111,10 @@ begin
             ('pgq_reader', 'select', 'pgq.queue, pgq.consumer, pgq.tick, pgq.subscription, pgq.event_template'),
             ('pgq_admin', 'select, insert, update, delete', 'pgq.queue, pgq.consumer, pgq.tick, pgq.subscription, pgq.retry_queue'),
             ('pgq_admin', 'select, insert, truncate', 'pgq.event_template'),
-            ('tidemill_mover', 'select, insert', 'pgq.event_template')
+            ('tidemill_mover', 'select, insert', 'pgq.event_template'),
+            ('tidemill_mover', 'insert', 'tidemill.moved')
         ) r (role, privileges, tables)
-        where to_regrole(r.role) is not null and tidemill.owns_pgq()
+        where to_regrole(r.role) is not null and (r.tables !~ '^pgq' or tidemill.owns_pgq())
     loop
         execute format('grant %s on table %s to %I', g.privileges, g.tables, g.role);
     end loop;

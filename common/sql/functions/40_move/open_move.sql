@@ -15,33 +15,21 @@ volatile
 set search_path = pg_catalog, pgq, tidemill, pg_temp
 as $$
 declare
-    v_server   int8 := (select c.system_identifier from pg_control_system() c);
-    v_database int8 := (select d.oid::int8 from pg_database d where d.datname = current_database());
-    v_epoch    int8 := 0;
-    v_known    record;
-    v_batch    jsonb;
+    v_batch jsonb;
 begin
-    select i.system_identifier::int8 as server, i.database_oid::int8 as database, i.epoch
-      into v_known from tidemill.identity i;
-    if found then
-        if v_known.server <> v_server or v_known.database <> v_database then
-            raise exception 'database % needs a rebase: its ticks were made in database % of server %, this is database % of server %',
-                current_database(), v_known.database, v_known.server, v_database, v_server using errcode = 'TM003';
-        end if;
-        v_epoch := v_known.epoch;
-    end if;
-
+    perform tidemill.require_identity();
     select jsonb_build_object(
                'id', s.sub_batch,
                'prev', tidemill.tick_mark(p), 'cur', tidemill.tick_mark(c),
-               'source', jsonb_build_object('system_identifier', v_server, 'database_oid', v_database, 'epoch', v_epoch))
+               'source', jsonb_build_object('system_identifier', i.system_identifier, 'database_oid', i.database_oid::int8, 'epoch', i.epoch))
       into v_batch
-      from pgq.queue q
+      from tidemill.identity i
+      join pgq.queue q on q.queue_name = i_queue
       join pgq.consumer n on n.co_name = i_consumer
       join pgq.subscription s on s.sub_queue = q.queue_id and s.sub_consumer = n.co_id
       join pgq.tick p on p.tick_queue = q.queue_id and p.tick_id = s.sub_last_tick
       join pgq.tick c on c.tick_queue = q.queue_id and c.tick_id = s.sub_next_tick
-     where q.queue_name = i_queue and s.sub_batch is not null;
+     where s.sub_batch is not null;
     return v_batch;
 end;
 $$;

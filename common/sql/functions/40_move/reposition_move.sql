@@ -9,7 +9,7 @@
 -- Parameters: i_to - the mark {"tick","time","snapshot"} in the destination's position
 -- Returns: 'repositioned' | 'tick_gone' | 'other_batch' | 'other_destination'
 -- Errors: TM003 needs a rebase
--- Who: tidemill_mover. Locks: the subscription row.
+-- Who: tidemill_mover. Locks: the queue's row (share), then the subscription row.
 create or replace function tidemill.reposition_move(i_queue text, i_consumer text, i_batch jsonb, i_destination jsonb, i_to jsonb)
 returns text
 language plpgsql
@@ -18,8 +18,11 @@ security definer
 set search_path = pg_catalog, pgq, tidemill, pg_temp
 as $$
 declare
-    v_refused text := tidemill.lock_move(i_queue, i_consumer, i_batch, i_destination);
+    v_refused text;
 begin
+    -- The queue's row first, as registering does it.
+    perform from pgq.queue q where q.queue_name = i_queue for share;
+    v_refused := tidemill.lock_move(i_queue, i_consumer, i_batch, i_destination);
     if v_refused is not null then
         return v_refused;
     end if;

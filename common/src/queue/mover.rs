@@ -1,0 +1,493 @@
+//! Moving: one typed call per function of `sql/functions/40_move`, source side first.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use crate::db::{DbError, Param, Row, Session, Tx, Type};
+use crate::id::{BatchId, ConsumerName, Epoch, QueueName, TickId};
+
+/// A place in a source's log. Tick ids and snapshots are issued again after a failover to a standby that
+/// lagged; all three together are not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// Number of the tick.
+    pub tick: TickId,
+    /// When it was cut: microseconds since 1970, the source's clock.
+    pub time: i64,
+    /// Its snapshot, in PostgreSQL's text form.
+    pub snapshot: String,
+}
+
+/// Which database the ticks of a source belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SourceIdentity {
+    /// Made by `initdb`.
+    pub system_identifier: i64,
+    /// `pg_database.oid`.
+    pub database_oid: i64,
+    /// Rises when the ticks are rebased.
+    pub epoch: Epoch,
+}
+
+/// Which database a source is moved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DestinationIdentity {
+    /// Made by `initdb`.
+    pub system_identifier: i64,
+    /// `pg_database.oid`.
+    pub database_oid: i64,
+}
+
+/// A batch that is open at a source, named by everything that makes it this batch and no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// `pgq.subscription.sub_batch`.
+    pub id: BatchId,
+    /// Events visible here are in an earlier batch.
+    pub prev: Mark,
+    /// Events visible here and not in `prev` are in this batch.
+    pub cur: Mark,
+    /// The database.
+    pub source: SourceIdentity,
+}
+
+/// What [`next_move`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing new.
+    None,
+    /// The queue is moved to another destination.
+    OtherDestination,
+    /// A batch is open.
+    Batch(OpenBatch),
+}
+
+/// An open batch and what is needed to read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenBatch {
+    /// The batch.
+    pub batch: Batch,
+    /// `pgq.queue.queue_id` at the source.
+    pub queue_id: i32,
+    /// `pgq.subscription.sub_id` at the source.
+    pub sub_id: i32,
+    /// Whether a batch was ever finished for this destination.
+    pub started: bool,
+    /// Age of the oldest tick that is not moved yet, in milliseconds.
+    pub lag_ms: i64,
+}
+
+/// Answer of [`finish_moved`] and [`reposition_move`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Another batch is open, or none; nothing was touched.
+    OtherBatch,
+    /// The queue is moved to another destination; nothing was touched.
+    OtherDestination,
+    /// The tick to set the consumer to is not there any more; nothing was touched.
+    TickGone,
+}
+
+/// One queue of one source as the mover's consumer sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Cursor<'a> {
+    /// Queue at the source.
+    pub queue: &'a QueueName,
+    /// The mover's consumer.
+    pub consumer: &'a ConsumerName,
+    /// Where it is moved to.
+    pub destination: DestinationIdentity,
+}
+
+/// Where a page begins and how large it may be.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRange {
+    /// Last source event id of the page before.
+    pub after: Option<i64>,
+    /// Events; at least one is read.
+    pub limit: i32,
+    /// Bytes of content; at least one event is read.
+    pub bytes: i64,
+}
+
+/// The mover's lease, as the destination sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseState {
+    /// Whether we hold it.
+    pub held: bool,
+    /// Of whoever holds it.
+    pub epoch: Epoch,
+    /// Who holds it.
+    pub holder: Uuid,
+    /// Until its term ends, in milliseconds.
+    pub left_ms: i64,
+    /// The database it is in.
+    pub destination: DestinationIdentity,
+}
+
+/// What the destination has committed for one source queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Name of the source it was moved under.
+    pub source: String,
+    /// The source's identity then.
+    pub identity: SourceIdentity,
+    /// How far it has come.
+    pub at: Mark,
+    /// Lease epoch of the mover that wrote it.
+    pub mover_epoch: Epoch,
+}
+
+/// What [`move_positions`] knows of one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The position, under the asked name rather than another one.
+    pub position: Option<Position>,
+    /// Whether the destination queue exists and takes events.
+    pub ready: bool,
+}
+
+/// One source queue, its batch and its destination queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Moving<'a> {
+    /// Name of the source.
+    pub source: &'a str,
+    /// Queue at the source.
+    pub queue: &'a QueueName,
+    /// Queue at the destination.
+    pub to: &'a QueueName,
+    /// The batch.
+    pub batch: &'a Batch,
+}
+
+/// A position to set by compare-and-swap.
+#[derive(Debug, Clone, Copy)]
+pub struct Advance<'a> {
+    /// Number by which the answer names it.
+    pub n: i32,
+    /// Whose position.
+    pub moving: Moving<'a>,
+    /// No position was known: start one at the batch's first tick.
+    pub open: bool,
+}
+
+/// Where events are copied to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyTarget {
+    /// `pgq.queue.queue_id` at the destination.
+    pub queue_id: i32,
+    /// The event table, quoted; valid in this transaction only.
+    pub table: String,
+    /// Reserved ids: first and how many, rising.
+    pub runs: Vec<(i64, i32)>,
+}
+
+/// Opens the next batch of a source queue over about `max_events` events, or returns the open one.
+///
+/// # Errors
+/// [`DbError`], class Stop with SQLSTATE `TM003` when the source needs a rebase.
+pub async fn next_move(session: &mut Session, cursor: Cursor<'_>, max_events: i32) -> Result<Next, DbError> {
+    const OP: &str = "open the next batch";
+    let (queue, consumer) = (cursor.queue.as_str(), cursor.consumer.as_str());
+    let row = session
+        .query_one(
+            OP,
+            "select o_state, o_batch, o_queue_id, o_sub_id, o_started, o_lag_ms from tidemill.next_move($1, $2, $3, $4)",
+            &[text(&queue), text(&consumer), json(&Json(cursor.destination)), (&max_events, Type::INT4)],
+        )
+        .await?;
+    let read = || -> Result<Next, tokio_postgres::Error> {
+        Ok(match row.try_get("o_state")? {
+            "batch" => Next::Batch(OpenBatch {
+                batch: from_json(&row, "o_batch")?,
+                queue_id: row.try_get("o_queue_id")?,
+                sub_id: row.try_get("o_sub_id")?,
+                started: row.try_get("o_started")?,
+                lag_ms: row.try_get("o_lag_ms")?,
+            }),
+            "other_destination" => Next::OtherDestination,
+            _ => Next::None,
+        })
+    };
+    read().map_err(|error| DbError::decode(OP, &session.database(), error))
+}
+
+/// Reads a page of an open batch: columns `o_last` and those of an event.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn read_move_page(
+    session: &mut Session,
+    open: &OpenBatch,
+    page: PageRange,
+) -> Result<Vec<Row>, DbError> {
+    let Batch { prev, cur, .. } = &open.batch;
+    session
+        .query(
+            "read events",
+            "select * from tidemill.read_move_page($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                (&open.queue_id, Type::INT4),
+                (&open.sub_id, Type::INT4),
+                (&prev.tick.0, Type::INT8),
+                (&cur.tick.0, Type::INT8),
+                (&page.after, Type::INT8),
+                (&page.limit, Type::INT4),
+                (&page.bytes, Type::INT8),
+            ],
+        )
+        .await
+}
+
+/// Finishes a batch that the destination has committed; this very one or none.
+///
+/// # Errors
+/// [`DbError`], class Stop with SQLSTATE `TM003` when the source needs a rebase.
+pub async fn finish_moved(
+    session: &mut Session,
+    cursor: Cursor<'_>,
+    batch: &Batch,
+) -> Result<Outcome, DbError> {
+    const OP: &str = "finish batch";
+    let (queue, consumer) = (cursor.queue.as_str(), cursor.consumer.as_str());
+    let row = session
+        .query_one(
+            OP,
+            "select tidemill.finish_moved($1, $2, $3, $4)",
+            &[text(&queue), text(&consumer), json(&Json(batch)), json(&Json(cursor.destination))],
+        )
+        .await?;
+    outcome(&row).map_err(|error| DbError::decode(OP, &session.database(), error))
+}
+
+/// Sets the consumer to where the destination stands and gives the open batch up.
+///
+/// # Errors
+/// [`DbError`], class Stop with SQLSTATE `TM003` when the source needs a rebase.
+pub async fn reposition_move(
+    session: &mut Session,
+    cursor: Cursor<'_>,
+    batch: &Batch,
+    to: &Mark,
+) -> Result<Outcome, DbError> {
+    const OP: &str = "reposition consumer";
+    let (queue, consumer) = (cursor.queue.as_str(), cursor.consumer.as_str());
+    let row = session
+        .query_one(
+            OP,
+            "select tidemill.reposition_move($1, $2, $3, $4, $5)",
+            &[
+                text(&queue),
+                text(&consumer),
+                json(&Json(batch)),
+                json(&Json(cursor.destination)),
+                json(&Json(to)),
+            ],
+        )
+        .await?;
+    outcome(&row).map_err(|error| DbError::decode(OP, &session.database(), error))
+}
+
+/// Names of the queues of a source.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn source_queues(session: &mut Session) -> Result<Vec<String>, DbError> {
+    const OP: &str = "list queues";
+    let rows = session.query(OP, "select queue_name from pgq.queue order by queue_name", &[]).await?;
+    let names: Result<_, _> = rows.iter().map(|row| row.try_get(0)).collect();
+    names.map_err(|error| DbError::decode(OP, &session.database(), error))
+}
+
+/// Takes or renews the mover's lease.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn hold_mover_lease(
+    session: &mut Session,
+    mover: &str,
+    holder: Uuid,
+    term_ms: i32,
+) -> Result<LeaseState, DbError> {
+    const OP: &str = "hold mover lease";
+    let row = session
+        .query_one(
+            OP,
+            "select o_held, o_epoch, o_holder, o_left_ms, o_destination from tidemill.hold_mover_lease($1, $2, $3)",
+            &[text(&mover), (&holder, Type::UUID), (&term_ms, Type::INT4)],
+        )
+        .await?;
+    let read = || -> Result<LeaseState, tokio_postgres::Error> {
+        Ok(LeaseState {
+            held: row.try_get("o_held")?,
+            epoch: Epoch(row.try_get("o_epoch")?),
+            holder: row.try_get("o_holder")?,
+            left_ms: row.try_get("o_left_ms")?,
+            destination: from_json(&row, "o_destination")?,
+        })
+    };
+    read().map_err(|error| DbError::decode(OP, &session.database(), error))
+}
+
+/// Ends our term now; true if it was ours.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn release_mover_lease(session: &mut Session, mover: &str, holder: Uuid) -> Result<bool, DbError> {
+    const OP: &str = "release mover lease";
+    let row = session
+        .query_one(OP, "select tidemill.release_mover_lease($1, $2)", &[text(&mover), (&holder, Type::UUID)])
+        .await?;
+    row.try_get(0).map_err(|error| DbError::decode(OP, &session.database(), error))
+}
+
+/// What the destination has committed for each of these batches, in their order.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn move_positions(tx: &mut Tx<'_>, moving: &[Moving<'_>]) -> Result<Vec<Known>, DbError> {
+    const OP: &str = "read positions";
+    let sources: Vec<&str> = moving.iter().map(|m| m.source).collect();
+    let queues: Vec<&str> = moving.iter().map(|m| m.queue.as_str()).collect();
+    let servers: Vec<i64> = moving.iter().map(|m| m.batch.source.system_identifier).collect();
+    let databases: Vec<i64> = moving.iter().map(|m| m.batch.source.database_oid).collect();
+    let to: Vec<&str> = moving.iter().map(|m| m.to.as_str()).collect();
+    let rows = tx
+        .query(
+            OP,
+            "select o_n, o_ready, o_source, o_identity, o_at, o_mover_epoch \
+             from tidemill.move_positions($1, $2, $3, $4, $5)",
+            &[
+                (&sources, Type::TEXT_ARRAY),
+                (&queues, Type::TEXT_ARRAY),
+                (&servers, Type::INT8_ARRAY),
+                (&databases, Type::INT8_ARRAY),
+                (&to, Type::TEXT_ARRAY),
+            ],
+        )
+        .await?;
+    let mut known: Vec<Known> = moving.iter().map(|_| Known { position: None, ready: false }).collect();
+    let mut read = || -> Result<(), tokio_postgres::Error> {
+        for row in &rows {
+            let n: i32 = row.try_get("o_n")?;
+            let Some((known, asked)) = index(n).and_then(|n| Some((known.get_mut(n)?, moving.get(n)?)))
+            else {
+                continue;
+            };
+            known.ready = row.try_get("o_ready")?;
+            let Some(source) = row.try_get::<_, Option<String>>("o_source")? else { continue };
+            // The position under the asked name says more than one of the same database under another.
+            if known.position.is_none() || source == asked.source {
+                known.position = Some(Position {
+                    source,
+                    identity: from_json(row, "o_identity")?,
+                    at: from_json(row, "o_at")?,
+                    mover_epoch: Epoch(row.try_get("o_mover_epoch")?),
+                });
+            }
+        }
+        Ok(())
+    };
+    read().map_err(|error| DbError::decode(OP, &tx.database(), error))?;
+    Ok(known)
+}
+
+/// Sets positions by compare-and-swap and returns the numbers of those that changed.
+///
+/// # Errors
+/// [`DbError`], class Retry with SQLSTATE `TM001` when the lease is no longer ours.
+pub async fn advance_positions(
+    tx: &mut Tx<'_>,
+    mover: &str,
+    epoch: Epoch,
+    moves: &[Advance<'_>],
+) -> Result<Vec<i32>, DbError> {
+    const OP: &str = "advance positions";
+    let moves: Vec<serde_json::Value> = moves
+        .iter()
+        .map(|Advance { n, moving, open }| {
+            serde_json::json!({
+                "n": n, "source": moving.source, "queue": moving.queue, "to_queue": moving.to,
+                "identity": moving.batch.source, "prev": moving.batch.prev, "cur": moving.batch.cur, "open": open,
+            })
+        })
+        .collect();
+    let rows = tx
+        .query(
+            OP,
+            "select n from tidemill.advance_positions($1, $2, $3) n",
+            &[text(&mover), (&epoch.0, Type::INT8), json(&Json(moves))],
+        )
+        .await?;
+    let changed: Result<_, _> = rows.iter().map(|row| row.try_get(0)).collect();
+    changed.map_err(|error| DbError::decode(OP, &tx.database(), error))
+}
+
+/// Where `count` events of a destination queue are copied to, and under which ids. Only after the
+/// transaction has its id, as after [`advance_positions`].
+///
+/// # Errors
+/// [`DbError`], class Reject when the queue does not exist or takes no events.
+pub async fn move_target(tx: &mut Tx<'_>, queue: &QueueName, count: i32) -> Result<CopyTarget, DbError> {
+    const OP: &str = "reserve event ids";
+    let queue = queue.as_str();
+    let row = tx
+        .query_one(
+            OP,
+            "select o_queue_id, o_table, o_first, o_count from tidemill.move_target($1, $2)",
+            &[text(&queue), (&count, Type::INT4)],
+        )
+        .await?;
+    let read = || -> Result<CopyTarget, tokio_postgres::Error> {
+        let first: Option<Vec<i64>> = row.try_get("o_first")?;
+        let count: Option<Vec<i32>> = row.try_get("o_count")?;
+        Ok(CopyTarget {
+            queue_id: row.try_get("o_queue_id")?,
+            table: row.try_get("o_table")?,
+            runs: first.unwrap_or_default().into_iter().zip(count.unwrap_or_default()).collect(),
+        })
+    };
+    read().map_err(|error| DbError::decode(OP, &tx.database(), error))
+}
+
+/// Forgets where events came from that were moved more than `keep_s` seconds ago, at most `limit` rows;
+/// returns how many.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn prune_moved(session: &mut Session, keep_s: i32, limit: i32) -> Result<i32, DbError> {
+    const OP: &str = "prune moved";
+    let row = session
+        .query_one(OP, "select tidemill.prune_moved($1, $2)", &[(&keep_s, Type::INT4), (&limit, Type::INT4)])
+        .await?;
+    row.try_get(0).map_err(|error| DbError::decode(OP, &session.database(), error))
+}
+
+fn text<'a>(value: &'a &str) -> Param<'a> {
+    (value, Type::TEXT)
+}
+
+fn json<T: Serialize + std::fmt::Debug + Sync>(value: &Json<T>) -> Param<'_> {
+    (value, Type::JSONB)
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, tokio_postgres::Error> {
+    row.try_get::<_, Json<T>>(column).map(|Json(value)| value)
+}
+
+fn index(n: i32) -> Option<usize> {
+    usize::try_from(n).ok()?.checked_sub(1)
+}
+
+fn outcome(row: &Row) -> Result<Outcome, tokio_postgres::Error> {
+    Ok(match row.try_get(0)? {
+        "finished" | "repositioned" => Outcome::Done,
+        "tick_gone" => Outcome::TickGone,
+        "other_destination" => Outcome::OtherDestination,
+        _ => Outcome::OtherBatch,
+    })
+}
