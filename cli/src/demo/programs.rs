@@ -110,6 +110,8 @@ impl Program {
         command
             .args(&self.recipe.arguments)
             .envs(self.recipe.environment.iter().map(|(k, v)| (k, v)))
+            // The logs are files, and quoted when something is wrong.
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log);

@@ -38,10 +38,9 @@ impl Progress {
     pub(super) fn line(&mut self) -> String {
         let mut out = String::new();
         if self.lines.is_multiple_of(HEADING_EVERY) {
-            out = format!(
-                "{:>6}  {:>20}  {:>20}  {:>20}   {}\n",
-                "", "produced", "moved", "done", "age of the newest: ticked  moved  dispatched  done"
-            );
+            out = format!("{:68}  waiting longest to be\n", "");
+            out += &format!("{:>20} {:>20} {:>20}", "produced", "moved", "done");
+            out += &format!("{:>12} {:>8} {:>10} {:>8}\n", "ticked", "moved", "dispatched", "done");
         }
         self.lines += 1;
         let Some((now, last)) = self.history.back().copied() else { return out };
@@ -52,17 +51,11 @@ impl Progress {
             format!("{} {:>8}/s", grouped(of(&last)), grouped(rate.round() as i64))
         };
         let age = |of: fn(&Counts) -> i64| format!("{:.1} s", self.age(of(&last)).as_secs_f64());
-        out += &format!(
-            "{:>4.0} s  {:>20}  {:>20}  {:>20}   {:>25}  {:>5}  {:>10}  {:>4}",
-            now.as_secs_f64(),
-            passed(|c| c.produced),
-            passed(|c| c.moved),
-            passed(|c| c.done),
-            age(|c| c.ticked),
-            age(|c| c.moved),
-            age(|c| c.dispatched),
-            age(|c| c.done),
-        );
+        out += &format!("{:>3.0} s ", now.as_secs_f64());
+        out +=
+            &format!("{:>20} {:>20} {:>20}", passed(|c| c.produced), passed(|c| c.moved), passed(|c| c.done));
+        out += &format!("{:>9} {:>8}", age(|c| c.ticked), age(|c| c.moved));
+        out += &format!(" {:>10} {:>8}", age(|c| c.dispatched), age(|c| c.done));
         out
     }
 

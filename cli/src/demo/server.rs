@@ -20,11 +20,11 @@ pub(super) struct Server {
 impl Server {
     /// Makes and starts it with room for `connections`.
     pub(super) async fn start(connections: u32, keep: bool) -> Result<Server> {
-        let number = process::id();
+        let name = format!("tidemill-demo-pg-{}-{:08x}", process::id(), rand::random::<u32>());
         let options = ClusterOptions {
             durable: true,
             // On disk, so that "durable" means what it says: the default is memory where there is some.
-            directory: Some(std::env::temp_dir().join(format!("tidemill-demo-pg-{number}"))),
+            directory: Some(std::env::temp_dir().join(name)),
             keep,
             settings: vec![("max_connections".to_owned(), connections.to_string())],
             ..ClusterOptions::default()
