@@ -184,8 +184,9 @@ impl DbError {
 /// not accepted, a server without TLS and a password that is missing do not.
 fn class_of_connect(error: &tokio_postgres::Error) -> Class {
     use std::error::Error as _;
+    let by_tls = |io: &std::io::Error| matches!(io.get_ref(), Some(inner) if inner.is::<rustls::Error>());
     match error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
-        Some(io) if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Class::Stop,
+        Some(io) if by_tls(io) => Class::Stop,
         Some(_) => Class::Retry,
         None if error.is_closed() => Class::Retry,
         None => Class::Stop,

@@ -79,16 +79,13 @@ async fn rest(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the drive loop")]
-
 fn log(step: &'static str, label: &str, error: &StepError, wait: Duration) {
     let cause = crate::error_chain(error.source());
     let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    match error.class() {
-        Class::Stop => tracing::error!(step, of = label, error = %cause, retry_in_ms, "step needs a person"),
-        Class::Retry | Class::Reject => {
-            tracing::warn!(step, of = label, error = %cause, retry_in_ms, "step failed")
-        }
+    if error.class() == Class::Stop {
+        tracing::error!(step, of = label, error = %cause, retry_in_ms, "step needs a person");
+    } else {
+        tracing::warn!(step, of = label, error = %cause, retry_in_ms, "step failed");
     }
 }
 

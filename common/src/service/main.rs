@@ -88,10 +88,15 @@ where
     code
 }
 
-/// Says in one line what is wrong with the start. The logs may not have begun yet.
+/// Says what is wrong with the start: the logs may not have begun yet.
 #[expect(clippy::print_stderr, reason = "logging has not begun when a configuration is refused")]
 fn refuse(name: &str, error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("tidemill-{name}: {}", crate::error_chain(error));
+    match error.downcast_ref::<ConfigError>() {
+        Some(ConfigError::Wrong(sentences)) => {
+            sentences.iter().for_each(|sentence| eprintln!("tidemill-{name}: {sentence}"));
+        }
+        _ => eprintln!("tidemill-{name}: {}", crate::error_chain(error)),
+    }
     ExitCode::from(EXIT_CONFIG)
 }
 

@@ -28,8 +28,18 @@ pub(super) fn start(settings: &LogSettings, rust_log: Option<&str>) -> Result<()
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
+    log_panics();
     if started.is_err() {
         tracing::debug!("logging has been started before");
     }
     Ok(())
+}
+
+/// A panic is a log line like any other. Its text is ours; payloads of jobs are never part of an assertion.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.payload_as_str().unwrap_or("no text");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, text, "panic");
+    }));
 }

@@ -299,13 +299,12 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// What the watchdog does: `$1` pg_ctl, `$2` data directory, `$3` everything.
+/// What the watchdog does: `$1` `pg_ctl`, `$2` data directory, `$3` everything.
 fn clean_up(options: &ClusterOptions) -> &'static str {
-    match (options.durable, options.keep) {
-        (true, true) => r#""$1" stop --silent --mode=fast --pgdata "$2""#,
-        (false, true) => r#""$1" stop --silent --mode=fast --pgdata "$2""#,
+    match options.keep {
+        true => r#""$1" stop --silent --mode=fast --pgdata "$2""#,
         // A server that is still starting has no pid file yet; without its files it ends by itself.
-        (_, false) => r#""$1" stop --silent --mode=immediate --pgdata "$2"; rm -rf "$3""#,
+        false => r#""$1" stop --silent --mode=immediate --pgdata "$2"; rm -rf "$3""#,
     }
 }
 
