@@ -42,6 +42,29 @@ manifests() {
     rm -f "$file"
 }
 
+# The chart's and compose's configuration, as a service reads it, with files of its own for the Secrets.
+configurations() {
+    local folder name
+    folder=$(mktemp -d)
+    mkdir "$folder/databases" "$folder/ca"
+    for name in jobs shard-1 app_url jobs_url; do
+        echo "postgresql://tidemill@db.example.org/$name" >"$folder/databases/$name"
+    done
+    # The ConfigMap's text, without its indentation.
+    helm template release charts/tidemill -f "$values" -s templates/config.yaml |
+        sed -n '/^  tidemill.toml: |/,$ s/^    //p' >"$folder/chart.toml"
+    cp compose.toml "$folder/compose.toml"
+    sed -i -e "s|/etc/tidemill/databases/|$folder/databases/|" -e "s|/run/secrets/\([a-z]*_url\)|$folder/databases/\1|" "$folder"/*.toml
+    for name in chart compose; do
+        [ -s "$folder/$name.toml" ] && "$ticker" --config "$folder/$name.toml" --check-config || return 1
+    done
+    rm -r "$folder"
+}
+ticker=tidemill-ticker
+for built in target/release/tidemill-ticker target/debug/tidemill-ticker; do
+    if [ -x "$built" ] && { [ ! -x "$ticker" ] || [ "$built" -nt "$ticker" ]; }; then ticker=$built; fi
+done
+
 # Values that do not fit together must fail with the sentence that says so.
 refuses() {
     local set output
@@ -58,6 +81,7 @@ refuses() {
 dispatcher.tokensSecret.name=|dispatcher.tokensSecret.name is empty
 terminationGracePeriodSeconds=34|would be killed while they drain
 mover.settings.destination=nowhere|must be one of the databases (jobs, shard-1)
+dispatcher.settings.databases={*}|must name the one database
 databases[1].name=jobs|there are two named "jobs"
 ticker.replicas=3|maximum: got 3, want 2
 tickers.replicas=1|additional properties 'tickers' not allowed
@@ -81,6 +105,9 @@ check "chart: helm template" helm "$helm_from" render
 check "chart: wrong values are refused with a sentence" helm "$helm_from" refuses
 if command -v helm >/dev/null; then
     check "chart: manifests against Kubernetes' schemas" kubernetes-validate "PyPI kubernetes-validate" manifests
+fi
+if command -v helm >/dev/null; then
+    check "chart and compose: a service accepts the configuration" "$ticker" "make build" configurations
 fi
 check "scripts: shellcheck" shellcheck "the distribution's shellcheck" shellcheck -S warning scripts/*.sh .ci/run
 

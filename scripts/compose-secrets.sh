@@ -17,3 +17,11 @@ random() {
 for database in app jobs; do
     printf 'postgresql://tidemill:%s@postgres/%s?sslmode=disable\n' "$(cat .secrets/password)" "$database" >".secrets/$database.url"
 done
+
+# The file that the dispatcher reads has only the token's SHA-256: NAME SHA256 SCOPES.
+if [ ! -s .secrets/token ] || [ ! -s .secrets/tokens ]; then
+    random >.secrets/token
+    printf 'trial %s produce,work,read,admin\n' "$(sha256sum <.secrets/token | cut -d' ' -f1)" >.secrets/tokens
+fi
+echo "The API's token is in .secrets/token:"
+echo "  curl -H \"authorization: Bearer \$(cat .secrets/token)\" http://127.0.0.1:8080/v1/queues"

@@ -22,6 +22,12 @@
 {{- if and .dispatcher.enabled (not .dispatcher.tokensSecret.name) }}
 {{- fail "dispatcher.tokensSecret.name is empty: the API is reached from other pods, so the dispatcher needs a file of tokens." }}
 {{- end }}
+{{- if and .dispatcher.enabled (gt (len .databases) 1) }}
+{{- $served := .dispatcher.settings.databases | default list }}
+{{- if not (and (eq (len $served) 1) (has (first $served) $names)) }}
+{{- fail (printf "dispatcher.settings.databases must name the one database that holds the job queues (one of %s)." (join ", " $names)) }}
+{{- end }}
+{{- end }}
 {{- $least := add .preStopSeconds (div (add .drainMs 999) 1000) 5 }}
 {{- if lt (int64 .terminationGracePeriodSeconds) $least }}
 {{- fail (printf "terminationGracePeriodSeconds is %d, but preStopSeconds + drainMs + 5 s are %d s: the pods would be killed while they drain." (int64 .terminationGracePeriodSeconds) $least) }}
