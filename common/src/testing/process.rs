@@ -23,7 +23,9 @@ pub struct Service {
     name: String,
     child: Child,
     log: Log,
-    _config: tempfile::NamedTempFile,
+    /// Goes with the process.
+    #[expect(dead_code, reason = "only dropped")]
+    config: Option<tempfile::NamedTempFile>,
 }
 
 /// Lines as they were written; the watch channel's number is how many there are.
@@ -69,8 +71,19 @@ impl Service {
     pub fn spawn(name: &str, toml: &str, environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let config = tempfile::Builder::new().prefix("tidemill-").suffix(".toml").tempfile()?;
         std::fs::write(config.path(), toml)?;
+        let path = config.path().display().to_string();
+        let mut service = Self::spawn_program(name, &["--config", &path], environment)?;
+        service.config = Some(config);
+        Ok(service)
+    }
+
+    /// A program of this workspace that is no service, a worker for example, with its standard error captured.
+    ///
+    /// # Errors
+    /// If the binary is missing or cannot be started.
+    pub fn spawn_program(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary(name)?);
-        command.arg("--config").arg(config.path());
+        command.args(arguments);
         let mut child = with_environment(&mut command, environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -78,7 +91,7 @@ impl Service {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let stderr = child.stderr.take().ok_or_else(|| anyhow!("{name} has no standard error"))?;
-        Ok(Self { name: name.to_owned(), child, log: capture(stderr), _config: config })
+        Ok(Self { name: name.to_owned(), child, log: capture(stderr), config: None })
     }
 
     /// Process id.
