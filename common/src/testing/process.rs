@@ -24,7 +24,6 @@ pub struct Service {
     child: Child,
     log: Log,
     /// Goes with the process.
-    #[expect(dead_code, reason = "only dropped")]
     config: Option<tempfile::NamedTempFile>,
 }
 
