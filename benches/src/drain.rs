@@ -1,0 +1,209 @@
+//! Drain: lease every job and complete it, results and next grab in one request; in this process, and over HTTP.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+use tidemill_common::api::{Answer, Outcome};
+use tidemill_common::db::Session;
+use tidemill_common::queue::dispatch;
+use tidemill_common::service::{Shutdown, Wake};
+use tidemill_common::testing::Service;
+use tidemill_dispatcher::command::QueueHandle;
+use tidemill_dispatcher::engine::record::Holder;
+use tidemill_dispatcher::engine::{Answered, Grab, Limits};
+use tidemill_dispatcher::metrics::DispatchMetrics;
+use tidemill_dispatcher::routes::Seen;
+use tidemill_dispatcher::serve::{Identity, QueueServer};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::measure::{Cost, Meter};
+use crate::rig::{QUEUE, Rig};
+use crate::{baseline, report};
+
+/// Requests under way at a time: enough that groups form, as with as many workers.
+const CLIENTS: usize = 32;
+
+/// Where the drain's requests go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    InProcess,
+    Http,
+}
+
+pub(crate) async fn run(way: Way, jobs: u64, rounds: usize) -> Result<()> {
+    let mut rig = Rig::new().await?;
+    for batch in [1, 10, 100] {
+        let (mut ours, mut base) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            rig.fill_queue(jobs).await?;
+            ours.push(match way {
+                Way::InProcess => in_process(&mut rig, jobs, batch).await?,
+                Way::Http => http(&mut rig, jobs, batch).await?,
+            });
+            base.push(baseline::drain(&mut rig, jobs).await?);
+        }
+        let name = match way {
+            Way::InProcess => format!("drain in process, {batch} a request"),
+            Way::Http => format!("drain over HTTP, {batch} a request"),
+        };
+        report(&name, &Cost::sum(&ours), "SKIP LOCKED table, 2 x 1000", &Cost::sum(&base));
+    }
+    Ok(())
+}
+
+/// A server in this process, and clients that call it without a network.
+async fn in_process(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
+    let queue = dispatch::queues(&mut rig.session)
+        .await?
+        .into_iter()
+        .find(|q| q.name == QUEUE)
+        .context("no queue")?;
+    let (seen_by, seen) = watch::channel(Seen { queue, at: Instant::now() });
+    let (owned_by, mut owned) = watch::channel(false);
+    let (handle, commands) = QueueHandle::channel(4096);
+    let (stop, target) = (Shutdown::new(), rig.db.target());
+    let server = QueueServer {
+        identity: Identity {
+            instance: Uuid::new_v4(),
+            address: String::new(),
+            term_ms: 5_000,
+            read_rows: 5_000,
+            limits: Limits {
+                window_jobs: 50_000,
+                window_bytes: 64 << 20,
+                finished: 200_000,
+                flush_units: 2_000,
+            },
+        },
+        seen,
+        owned: owned_by,
+        commands,
+        ticked: Wake::new(),
+        connect: Box::new(move || Session::new(Arc::clone(&target), "tidemill-dispatcher")),
+        metrics: DispatchMetrics::new(&prometheus::Registry::new())?.of(QUEUE),
+        stop: stop.clone(),
+    };
+    #[expect(clippy::disallowed_methods, reason = "the benchmark is the process")]
+    let server = tokio::spawn(server.run());
+    owned.wait_for(|owned| *owned).await?;
+
+    let meter = Meter::start(rig.cluster, &mut rig.session, &[std::process::id()]).await?;
+    let done = Arc::new(AtomicU64::new(0));
+    let clients = (0..CLIENTS).map(|_| {
+        let (handle, done) = (handle.clone(), Arc::clone(&done));
+        #[expect(clippy::disallowed_methods, reason = "clients of their own, as workers are")]
+        let client = tokio::spawn(async move { in_process_client(&handle, &done, jobs, batch).await });
+        async move { client.await? }
+    });
+    try_join_all(clients).await?;
+    let cost = meter.stop(&mut rig.session, done.load(Ordering::Relaxed)).await?;
+    ensure!(cost.jobs == jobs, "completed {} of {jobs}", cost.jobs);
+    stop.begin();
+    server.await?;
+    drop(seen_by);
+    Ok(cost)
+}
+
+async fn in_process_client(handle: &QueueHandle, done: &AtomicU64, jobs: u64, batch: usize) -> Result<()> {
+    let holder = Arc::new(Holder { instance: Uuid::new_v4(), host: "bench".to_owned(), pid: 1 });
+    let mut results = Vec::new();
+    while done.load(Ordering::Relaxed) < jobs {
+        let grab = Grab {
+            types: None,
+            max: batch,
+            lease_ms: None,
+            wait_ms: 200,
+            transactional: false,
+            number: None,
+            holder: Arc::clone(&holder),
+        };
+        let Answered::Grab { jobs: granted, results: answers } =
+            handle.grab(grab, std::mem::take(&mut results)).await?
+        else {
+            anyhow::bail!("not the answer to a grab");
+        };
+        let ok = answers.iter().filter(|answer| **answer == Answer::Ok).count();
+        ensure!(ok == answers.len(), "a result was not accepted: {answers:?}");
+        done.fetch_add(ok as u64, Ordering::Relaxed);
+        results =
+            granted.into_iter().map(|job| (Some(job.lease), Outcome::Complete { result: None })).collect();
+    }
+    Ok(())
+}
+
+/// The real binary, and clients over loopback.
+async fn http(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
+    let toml = format!("[database]\nname = \"bench\"\nurl = \"{}\"\n", rig.db.url());
+    let service = Service::start(
+        "tidemill-dispatcher",
+        &toml,
+        &[("RUST_LOG", "warn,tidemill_common=info,tidemill_dispatcher=info")],
+    )
+    .await?;
+    let url = format!("http://{}/v1/grab", service.http_address());
+    let pid = u32::try_from(service.pid())?;
+
+    let client = reqwest::Client::new();
+    wait_until_owned(&client, &url).await?;
+    let meter = Meter::start(rig.cluster, &mut rig.session, &[std::process::id(), pid]).await?;
+    let done = Arc::new(AtomicU64::new(0));
+    let clients = (0..CLIENTS).map(|_| {
+        let (client, url, done) = (client.clone(), url.clone(), Arc::clone(&done));
+        #[expect(clippy::disallowed_methods, reason = "clients of their own, as workers are")]
+        let client = tokio::spawn(async move { http_client(&client, &url, &done, jobs, batch).await });
+        async move { client.await? }
+    });
+    try_join_all(clients).await?;
+    let cost = meter.stop(&mut rig.session, done.load(Ordering::Relaxed)).await?;
+    ensure!(cost.jobs == jobs, "completed {} of {jobs}", cost.jobs);
+    service.sigterm();
+    Ok(cost)
+}
+
+/// A grab for a type that does not exist is answered once the queue is owned.
+async fn wait_until_owned(client: &reqwest::Client, url: &str) -> Result<()> {
+    let mut request = grab_request(1, &[]);
+    request["types"] = json!(["none"]);
+    request["wait_ms"] = json!(0);
+    tidemill_common::testing::wait_for(
+        "the queue is owned",
+        std::time::Duration::from_secs(20),
+        async || {
+            client.post(url).json(&request).send().await.ok().filter(|answer| answer.status().is_success())
+        },
+    )
+    .await;
+    Ok(())
+}
+
+fn grab_request(batch: usize, results: &[Value]) -> Value {
+    json!({"queues": [QUEUE], "max": batch, "wait_ms": 200, "results": results,
+           "worker": {"instance": Uuid::new_v4(), "host": "bench", "pid": 1}})
+}
+
+async fn http_client(
+    client: &reqwest::Client,
+    url: &str,
+    done: &AtomicU64,
+    jobs: u64,
+    batch: usize,
+) -> Result<()> {
+    let mut results: Vec<Value> = Vec::new();
+    while done.load(Ordering::Relaxed) < jobs {
+        let answer =
+            client.post(url).json(&grab_request(batch, &results)).send().await?.error_for_status()?;
+        let answer: Value = answer.json().await?;
+        let answers = answer["results"].as_array().map_or(&[][..], Vec::as_slice);
+        let ok = answers.iter().filter(|a| a["answer"] == "ok").count();
+        ensure!(ok == results.len(), "a result was not accepted: {answers:?}");
+        done.fetch_add(ok as u64, Ordering::Relaxed);
+        let granted = answer["jobs"].as_array().map_or(&[][..], Vec::as_slice);
+        results = granted.iter().map(|job| json!({"lease": job["lease"], "outcome": "complete"})).collect();
+    }
+    Ok(())
+}
