@@ -45,3 +45,22 @@ pub const fn hit(_name: &str) -> Option<String> {
 pub(crate) fn activate() -> fail::FailScenario<'static> {
     fail::FailScenario::setup()
 }
+
+#[cfg(all(test, feature = "failpoints"))]
+mod tests {
+    fn copies() -> Result<&'static str, String> {
+        crate::failpoint!("test.copied", Err);
+        crate::failpoint!("test.off");
+        Ok("copied")
+    }
+
+    #[test]
+    fn a_point_is_nothing_until_a_test_makes_it_something() {
+        let _scenario = fail::FailScenario::setup();
+        assert_eq!(copies(), Ok("copied"));
+        fail::cfg("test.copied", "return(no room)").unwrap();
+        assert_eq!(copies(), Err("no room".to_owned()));
+        fail::cfg("test.copied", "off").unwrap();
+        assert_eq!(copies(), Ok("copied"));
+    }
+}

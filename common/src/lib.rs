@@ -22,13 +22,14 @@ pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// An error and its causes in one line, for a log field: `move batch: no answer within 10000 ms`.
+/// An error and its causes in one line, for a log field: `move batch: no answer within 10000 ms`. Of a
+/// server's error, message and SQLSTATE: the detail may quote a row, and payloads do not belong into logs.
 #[must_use]
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = one_cause(cause);
         // Some libraries repeat the cause in their own text.
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
@@ -36,6 +37,14 @@ pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         source = cause.source();
     }
-    // One line: a server's DETAIL must not look like a log line of its own.
+    // One line: nothing a server says may look like a log line of its own.
     text.replace('\n', " ")
+}
+
+fn one_cause(cause: &(dyn std::error::Error + 'static)) -> String {
+    #[cfg(feature = "server")]
+    if let Some(server) = cause.downcast_ref::<tokio_postgres::error::DbError>() {
+        return format!("{} (SQLSTATE {})", server.message(), server.code().code());
+    }
+    cause.to_string()
 }

@@ -1,4 +1,5 @@
 //! A real process: what it says, what it answers, and how it ends.
+#![expect(clippy::unwrap_used, reason = "functions that only tests call")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

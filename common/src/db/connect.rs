@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::poll_fn;
 use rand::seq::SliceRandom;
@@ -19,9 +20,10 @@ use super::tls;
 use super::url::{HostEntry, Parsed, SslMode};
 use crate::service::Wake;
 
-/// No more than this many connections are being opened by this process at a time, so that a restarted
-/// server is not met by all of them at once.
+/// So many connections are opened by this process at a time, so that a restarted server is not met by all of
+/// them at once. The others queue, but not for long: a server that does not answer must not delay the rest.
 static OPENING: Semaphore = Semaphore::const_new(16);
+const OPENING_QUEUE: Duration = Duration::from_secs(1);
 
 /// Who wants to hear of notifications, by channel.
 pub(super) type Listeners = Arc<Mutex<HashMap<String, Vec<Wake>>>>;
@@ -31,7 +33,7 @@ pub(super) struct Link {
     pub client: Client,
     driver: AbortHandle,
     tls: MakeRustlsConnect,
-    connect_timeout: std::time::Duration,
+    connect_timeout: Duration,
     /// Set while a call is under way: if it is still set when the next one comes, that call was dropped
     /// half-way and its answer is still to come, so the connection is not used again.
     pub busy: bool,
@@ -73,7 +75,7 @@ pub(super) async fn connect(
     listeners: &Listeners,
 ) -> Result<Link, DbCause> {
     let parsed = target.current()?;
-    let _permit = OPENING.acquire().await;
+    let _permit = tokio::time::timeout(OPENING_QUEUE, OPENING.acquire()).await;
     let mut hosts: Vec<&HostEntry> = parsed.hosts.iter().collect();
     if parsed.load_balance == LoadBalanceHosts::Random {
         hosts.shuffle(&mut rand::rng());
@@ -198,8 +200,6 @@ fn config(
 fn drive<T>(mut connection: Connection<Socket, T>, listeners: Listeners) -> AbortHandle
 where
     T: TlsStream + Unpin + Send + 'static,
-    Connection<Socket, T>: Send,
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite,
 {
     #[expect(clippy::disallowed_methods, reason = "the task belongs to the link, which ends it")]
     let task = tokio::spawn(async move {

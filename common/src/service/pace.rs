@@ -79,8 +79,7 @@ impl Waits {
         jittered(wait)
     }
 
-    /// The wait after a failed pass. A step whose idle wait is longer than the longest back-off is not
-    /// tried more often than that.
+    /// The wait after a failed pass.
     pub(super) fn failed(&mut self) -> Duration {
         let wait = doubled(BACKOFF_MIN, self.failures).min(BACKOFF_MAX);
         self.failures = self.failures.saturating_add(1);

@@ -38,7 +38,9 @@ pub(super) fn start(settings: &LogSettings, rust_log: Option<&str>) -> Result<()
 /// A panic is a log line like any other. Its text is ours; payloads of jobs are never part of an assertion.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.payload_as_str().unwrap_or("no text");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, text, "panic");
     }));
