@@ -43,24 +43,23 @@ impl Engine {
 
     /// What is to be committed next; `None` while a flush is under way or there is nothing to write.
     pub fn take_flush(&mut self) -> Option<Flush> {
-        if self.in_flight.is_some() {
-            return None;
-        }
-        let take = match self.suspects {
-            0 => self.limits.flush_units.min(self.pending.len()),
-            suspects => suspects.div_ceil(2),
-        };
-        self.suspects = self.suspects.saturating_sub(take);
-        let units: Vec<Unit> = self.pending.drain(..take).collect();
-        if !units.iter().any(Unit::writes) {
+        while self.in_flight.is_none() && !self.pending.is_empty() {
+            let take = match self.suspects {
+                0 => self.limits.flush_units.clamp(1, self.pending.len()),
+                suspects => suspects.div_ceil(2),
+            };
+            self.suspects -= take.min(self.suspects);
+            let units: Vec<Unit> = self.pending.drain(..take).collect();
+            if units.iter().any(Unit::writes) {
+                let flush = self.merge(&units);
+                self.in_flight = Some(Group { units });
+                return Some(flush);
+            }
             for unit in units {
                 self.answer(unit, Micros(0), &mut ColdAnswers::default());
             }
-            return None;
         }
-        let flush = self.merge(&units);
-        self.in_flight = Some(Group { units });
-        Some(flush)
+        None
     }
 
     fn merge(&mut self, units: &[Unit]) -> Flush {
@@ -230,9 +229,11 @@ impl Engine {
             && let Some(unit) = units.pop()
         {
             self.undo(unit, why);
+            self.serve_polls();
             return;
         }
-        self.suspects += units.len();
+        // Only these: what was suspected together with them comes after them, and is suspected again if it is refused.
+        self.suspects = units.len();
         for unit in units.into_iter().rev() {
             self.pending.push_front(unit);
         }
