@@ -150,28 +150,28 @@ impl Window {
         self.seats[slot.0 as usize] = Some(seat);
         self.keys.insert(key, slot);
         if matches!(self.get(slot)?.state, State::Ready) {
-            self.enqueue(slot, false);
+            self.enqueue(slot);
         }
         Some(slot)
     }
 
-    /// Makes an entry ready again, ahead of those that never were leased.
+    /// Makes an entry ready again, where it stood before.
     pub(super) fn make_ready(&mut self, slot: Slot) {
         if let Some(seat) = self.get_mut(slot) {
             seat.state = State::Ready;
-            self.enqueue(slot, true);
+            self.enqueue(slot);
         }
     }
 
-    fn enqueue(&mut self, slot: Slot, front: bool) {
+    /// Keeps each type's queue in the order of reading: a new entry goes to its end, one that is ready again near its
+    /// front.
+    fn enqueue(&mut self, slot: Slot) {
         let Some(seat) = self.get(slot) else { return };
-        let kind = seat.entry.event.kind.clone().unwrap_or_default();
+        let (kind, order) = (seat.entry.event.kind.clone().unwrap_or_default(), seat.order);
+        let seats = &self.seats;
+        let before = |other: &Slot| seats[other.0 as usize].as_ref().is_some_and(|seat| seat.order < order);
         let queue = self.ready.entry(kind).or_default();
-        if front {
-            queue.push_front(slot);
-        } else {
-            queue.push_back(slot);
-        }
+        queue.insert(queue.partition_point(before), slot);
         self.ready_count += 1;
     }
 
