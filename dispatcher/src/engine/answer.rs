@@ -6,6 +6,8 @@ use tidemill_common::api::{Answer, Previous};
 use tidemill_common::lease::Lease;
 
 use super::entry::Event;
+use super::finish::Said;
+use super::record::LeaseKey;
 use super::time::Micros;
 use super::window::Slot;
 
@@ -64,6 +66,8 @@ pub(super) enum ReplyKind {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pending {
     Known(Answer),
+    /// The lease is being finished by another result, or by its end: what became of it counts, once that is committed.
+    Deciding(LeaseKey, Said),
     /// The next of the waiting room's answers.
     Waiting,
 }

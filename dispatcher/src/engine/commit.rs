@@ -118,14 +118,14 @@ impl Engine {
         let Some(Reply { request, kind }) = unit.reply else { return };
         let answered = match kind {
             ReplyKind::Grab { slots, results } => {
-                let results = decided(&results, cold);
+                let results = self.decided(&results, cold);
                 if granted.is_empty() {
                     // A repeated grab: the leases began before.
                     granted.extend(slots.iter().filter_map(|slot| self.grant_again(*slot)));
                 }
                 Answered::Grab { jobs: granted, results }
             }
-            ReplyKind::Results(results) => Answered::Results(decided(&results, cold)),
+            ReplyKind::Results(results) => Answered::Results(self.decided(&results, cold)),
             ReplyKind::Heartbeat(leases) => {
                 Answered::Heartbeat(leases.iter().map(|pending| self.extension(*pending, cold)).collect())
             }
@@ -268,12 +268,16 @@ impl Engine {
             self.answers.push((request, Answered::Refused(why.to_owned())));
         }
     }
-}
 
-fn decided(results: &[Pending], cold: &mut ColdAnswers) -> Vec<Answer> {
-    let one = |pending: &Pending| match pending {
-        Pending::Known(answer) => *answer,
-        Pending::Waiting => cold.finish.pop_front().unwrap_or(Answer::Unavailable),
-    };
-    results.iter().map(one).collect()
+    fn decided(&self, results: &[Pending], cold: &mut ColdAnswers) -> Vec<Answer> {
+        let one = |pending: &Pending| match pending {
+            Pending::Known(answer) => *answer,
+            // Not finished after all: that result was refused. The lease is live: repeat.
+            Pending::Deciding(lease, said) => {
+                self.repeated_result(*lease, *said).unwrap_or(Answer::Unavailable)
+            }
+            Pending::Waiting => cold.finish.pop_front().unwrap_or(Answer::Unavailable),
+        };
+        results.iter().map(one).collect()
+    }
 }

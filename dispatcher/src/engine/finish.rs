@@ -47,17 +47,16 @@ impl Engine {
                     self.finish_leased(unit, slot, held, outcome);
                     Pending::Known(Answer::Ok)
                 }
-                // Its result is being committed, in a flush before or with this one.
                 State::Finishing(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
-                    Pending::Known(Answer::Already)
+                    Pending::Deciding(key, Said::of(outcome))
                 }
                 State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => {
-                    self.known_outcome(key, outcome)
+                    Pending::Known(self.repeated_result(key, Said::of(outcome)).unwrap_or(Answer::Stale))
                 }
             };
         }
-        if let Some(how) = self.finished.get(&key) {
-            return Pending::Known(if same(*how, outcome) { Answer::Already } else { Answer::Stale });
+        if let Some(answer) = self.repeated_result(key, Said::of(outcome)) {
+            return Pending::Known(answer);
         }
         // Not in the window: the lease may live in the waiting room, where the row decides.
         unit.cold.finish.push(Finish {
@@ -72,12 +71,10 @@ impl Engine {
         Pending::Waiting
     }
 
-    /// The entry is in the window, but not under this lease.
-    fn known_outcome(&self, key: LeaseKey, outcome: &Outcome) -> Pending {
-        Pending::Known(match self.finished.get(&key) {
-            Some(how) if same(*how, outcome) => Answer::Already,
-            Some(_) | None => Answer::Stale,
-        })
+    /// The answer to a result for a lease that is finished, and committed; `None` if that is not known.
+    pub(super) fn repeated_result(&self, key: LeaseKey, said: Said) -> Option<Answer> {
+        let how = self.finished.get(&key)?;
+        Some(if said.is(*how) { Answer::Already } else { Answer::Stale })
     }
 
     fn finish_leased(&mut self, unit: &mut Unit, slot: Slot, held: Held, outcome: &Outcome) {
@@ -197,13 +194,33 @@ fn message(outcome: &Outcome) -> &str {
     }
 }
 
-/// Is this outcome the one the lease was finished with?
-fn same(how: Finished, outcome: &Outcome) -> bool {
-    match (how, outcome) {
-        (Finished::Resolved(Resolution::Completed), Outcome::Complete { .. } | Outcome::Replace { .. })
-        | (Finished::Resolved(Resolution::Failed), Outcome::PermFail { .. })
-        | (Finished::Resolved(Resolution::Retried | Resolution::Exhausted), Outcome::TempFail { .. })
-        | (Finished::Released, Outcome::Decline) => true,
-        (Finished::Resolved(_) | Finished::Released, _) => false,
+/// Which outcome a worker named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    Complete,
+    TempFail,
+    PermFail,
+    Decline,
+}
+
+impl Said {
+    fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Complete { .. } | Outcome::Replace { .. } => Self::Complete,
+            Outcome::TempFail { .. } => Self::TempFail,
+            Outcome::PermFail { .. } => Self::PermFail,
+            Outcome::Decline => Self::Decline,
+        }
+    }
+
+    /// Is this the outcome the lease was finished with?
+    fn is(self, how: Finished) -> bool {
+        match how {
+            Finished::Resolved(Resolution::Completed) => self == Self::Complete,
+            Finished::Resolved(Resolution::Failed) => self == Self::PermFail,
+            Finished::Resolved(Resolution::Retried | Resolution::Exhausted) => self == Self::TempFail,
+            Finished::Resolved(Resolution::Lent) => false,
+            Finished::Released => self == Self::Decline,
+        }
     }
 }

@@ -32,7 +32,9 @@ impl Engine {
         if let Some(slot) = self.window.find(entry) {
             let Some(seat) = self.window.get_mut(slot) else { return PendingExtension::Stale };
             return match &mut seat.state {
-                State::Leased(held, extending) if held.lease == key && held.nonce == lease.nonce => {
+                State::Leased(held, extending)
+                    if held.lease == key && held.nonce == lease.nonce && seat.entry.attempt == lease.attempt =>
+                {
                     *extending += 1;
                     unit.records.push(Record::Extended { entry, lease: key, ms });
                     unit.effects.push(Effect::Extend { slot, ms });
