@@ -77,4 +77,6 @@ pub(super) enum PendingExtension {
     Slot(Slot),
     Waiting,
     Stale,
+    /// Its entry is not read yet.
+    Unavailable,
 }

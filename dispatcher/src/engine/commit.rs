@@ -209,6 +209,7 @@ impl Engine {
     fn extension(&self, pending: PendingExtension, cold: &mut ColdAnswers) -> Extended {
         match pending {
             PendingExtension::Stale => Extended::Stale,
+            PendingExtension::Unavailable => Extended::Unavailable,
             PendingExtension::Slot(slot) => match self.window.get(slot).map(|seat| &seat.state) {
                 Some(State::Leased(held, _)) => Extended::Until(held.until),
                 Some(State::Ready | State::Granting(_) | State::Finishing(_)) | None => Extended::Stale,

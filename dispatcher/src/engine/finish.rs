@@ -58,6 +58,9 @@ impl Engine {
         if let Some(answer) = self.repeated_result(key, Said::of(outcome)) {
             return Pending::Known(answer);
         }
+        if self.fold.holds(entry, key, self.now) {
+            return Pending::Known(Answer::Unavailable);
+        }
         // Not in the window: the lease may live in the waiting room, where the row decides.
         unit.cold.finish.push(Finish {
             lease: lease.into(),

@@ -48,6 +48,9 @@ impl Engine {
         if self.finished.contains_key(&key) {
             return PendingExtension::Stale;
         }
+        if self.fold.holds(entry, key, self.now) {
+            return PendingExtension::Unavailable;
+        }
         unit.cold.extend.push(Extend { lease: lease.into(), ms });
         PendingExtension::Waiting
     }

@@ -92,6 +92,14 @@ impl Fold {
         self.entries.remove(&key)
     }
 
+    /// Is this the live lease of an entry that the log has, and that is not read yet?
+    pub(super) fn holds(&self, entry: EntryKey, lease: LeaseKey, now: Micros) -> bool {
+        self.entries.get(&entry).is_some_and(|folded| match &folded.last {
+            Last::Leased(held) => held.lease == lease && held.until > now,
+            Last::Released(_) | Last::Resolved => false,
+        })
+    }
+
     /// Every entry that the journal speaks of has been read: what is left belongs to entries below the mark.
     pub(super) fn clear(&mut self) {
         self.entries = HashMap::new();
