@@ -68,11 +68,11 @@ impl Engine {
     pub fn grab(&mut self, request: RequestId, grab: Grab, results: &[(Option<Lease>, Outcome)]) {
         let mut unit = Unit::default();
         let answers = self.finish_all(&mut unit, results);
-        let slots = match self.repeated(request, &grab) {
-            Repeated::No => self.pick(&mut unit, &grab),
-            Repeated::Granted(slots) => slots,
-            Repeated::UnderWay => return,
-        };
+        self.replace_poll(&grab);
+        let mut slots = self.repeated(&grab);
+        if slots.is_empty() {
+            slots = self.pick(&mut unit, &grab);
+        }
         if slots.is_empty() && results.is_empty() && grab.wait_ms > 0 {
             let deadline = self.now.plus_ms(grab.wait_ms);
             self.polls.push_back(Poll { request, grab, deadline });
@@ -103,32 +103,31 @@ impl Engine {
         }
     }
 
+    /// The same grab still waits: its first connection is gone, or the worker is about to drop it.
+    fn replace_poll(&mut self, grab: &Grab) {
+        let same = |poll: &Poll| {
+            poll.grab.number.is_some()
+                && poll.grab.number == grab.number
+                && poll.grab.holder.instance == grab.holder.instance
+        };
+        if let Some(old) = self.polls.iter().position(same).and_then(|index| self.polls.remove(index)) {
+            self.answers.push((old.request, Answered::Grab { jobs: Vec::new(), results: Vec::new() }));
+        }
+    }
+
     /// A grab whose number its instance used before gets the same jobs, as far as they are still leased.
-    fn repeated(&mut self, request: RequestId, grab: &Grab) -> Repeated {
-        let instance = grab.holder.instance;
-        if let Some(poll) = self.polls.iter_mut().find(|p| {
-            p.grab.number.is_some() && p.grab.number == grab.number && p.grab.holder.instance == instance
-        }) {
-            // The first connection is gone, or the worker is about to drop it.
-            let old = std::mem::replace(&mut poll.request, request);
-            self.answers.push((old, Answered::Grab { jobs: Vec::new(), results: Vec::new() }));
-            return Repeated::UnderWay;
-        }
-        let Some((number, leases)) = self.repeats.last.get(&instance) else { return Repeated::No };
+    fn repeated(&self, grab: &Grab) -> Vec<Slot> {
+        let Some((number, leases)) = self.repeats.last.get(&grab.holder.instance) else { return Vec::new() };
         if grab.number != Some(*number) {
-            return Repeated::No;
+            return Vec::new();
         }
-        let slots: Vec<Slot> = leases
-            .iter()
-            .filter(|(slot, lease)| {
-                self.window.get(*slot).is_some_and(|seat| match &seat.state {
-                    State::Granting(held) | State::Leased(held, _) => held.lease == *lease,
-                    State::Ready | State::Finishing(_) => false,
-                })
+        let still_leased = |(slot, lease): &&(Slot, LeaseKey)| {
+            self.window.get(*slot).is_some_and(|seat| match &seat.state {
+                State::Granting(held) | State::Leased(held, _) => held.lease == *lease,
+                State::Ready | State::Finishing(_) => false,
             })
-            .map(|(slot, _)| *slot)
-            .collect();
-        if slots.is_empty() { Repeated::No } else { Repeated::Granted(slots) }
+        };
+        leases.iter().filter(still_leased).map(|(slot, _)| *slot).collect()
     }
 
     /// Leases what is ready, into the unit.
@@ -252,10 +251,4 @@ impl Engine {
         self.window.make_ready(slot);
         self.submit(unit);
     }
-}
-
-enum Repeated {
-    No,
-    Granted(Vec<Slot>),
-    UnderWay,
 }
