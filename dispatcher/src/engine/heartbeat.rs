@@ -33,7 +33,9 @@ impl Engine {
             let Some(seat) = self.window.get_mut(slot) else { return PendingExtension::Stale };
             return match &mut seat.state {
                 State::Leased(held, extending)
-                    if held.lease == key && held.nonce == lease.nonce && seat.entry.attempt == lease.attempt =>
+                    if held.lease == key
+                        && held.nonce == lease.nonce
+                        && seat.entry.attempt == lease.attempt =>
                 {
                     *extending += 1;
                     unit.records.push(Record::Extended { entry, lease: key, ms });
