@@ -14,7 +14,9 @@ fn main() -> io::Result<()> {
     }
     files.push(sql.join("roles.sql"));
 
-    let mut list = String::from("/// Every file below `sql/`: its path there, its text.\npub(super) const FILES: &[(&str, &str)] = &[\n");
+    let mut list = String::from(
+        "/// Every file below `sql/`: its path there, its text.\npub(super) const FILES: &[(&str, &str)] = &[\n",
+    );
     for file in &files {
         let name = file.strip_prefix(&sql).unwrap_or(file);
         writeln!(list, "    ({name:?}, include_str!({file:?})),").map_err(io::Error::other)?;
@@ -26,7 +28,8 @@ fn main() -> io::Result<()> {
 
 /// The `.sql` files below a folder, sorted by path.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    let mut paths = fs::read_dir(folder)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut paths =
+        fs::read_dir(folder)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     for path in paths {
         if path.is_dir() {

@@ -10,8 +10,8 @@ use crate::db::{DbError, Row, Session, Type};
 
 mod script;
 
-pub use script::{print, role_statements};
 use script::{ROLES, migrations, script};
+pub use script::{print, role_statements};
 
 /// The schema version that this program needs: the number of its last migration.
 #[must_use]
@@ -49,7 +49,9 @@ pub struct Installed {
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// There is none.
-    #[error("database {database} has no Tidemill schema: run `tidemill schema install --database {database}`")]
+    #[error(
+        "database {database} has no Tidemill schema: run `tidemill schema install --database {database}`"
+    )]
     Missing {
         /// Name in the configuration.
         database: String,
@@ -68,7 +70,9 @@ pub enum SchemaError {
         needed: i32,
     },
     /// It is of a later version of Tidemill.
-    #[error("database {database} has schema {found}, this program needs {needed}: use a newer version of this program")]
+    #[error(
+        "database {database} has schema {found}, this program needs {needed}: use a newer version of this program"
+    )]
     Newer {
         /// Name in the configuration.
         database: String,
@@ -78,7 +82,9 @@ pub enum SchemaError {
         needed: i32,
     },
     /// A migration was applied with another content: a development version, or a file was edited.
-    #[error("migration {version} of database {database} was applied with another content than this program's")]
+    #[error(
+        "migration {version} of database {database} was applied with another content than this program's"
+    )]
     Changed {
         /// Name in the configuration.
         database: String,
@@ -176,9 +182,12 @@ async fn applied(session: &mut Session) -> Result<Vec<Applied>, DbError> {
     if !there {
         return Ok(Vec::new());
     }
-    let rows = session.query(op, "select version, checksum from tidemill.migration order by version", &[]).await?;
+    let rows =
+        session.query(op, "select version, checksum from tidemill.migration order by version", &[]).await?;
     rows.iter()
-        .map(|row| Ok(Applied { version: decode(op, session, row, 0)?, checksum: decode(op, session, row, 1)? }))
+        .map(|row| {
+            Ok(Applied { version: decode(op, session, row, 0)?, checksum: decode(op, session, row, 1)? })
+        })
         .collect()
 }
 
@@ -217,19 +226,23 @@ mod tests {
         );
         assert_eq!(
             say(&[]),
-            Err("database shop has no Tidemill schema: run `tidemill schema install --database shop`".to_owned())
+            Err("database shop has no Tidemill schema: run `tidemill schema install --database shop`"
+                .to_owned())
         );
         let mut newer = all();
         newer.push(Applied { version: 999, checksum: "x".to_owned() });
         assert_eq!(
             say(&newer),
-            Err(format!("database shop has schema 999, this program needs {needed}: use a newer version of this program"))
+            Err(format!(
+                "database shop has schema 999, this program needs {needed}: use a newer version of this program"
+            ))
         );
         let mut changed = all();
         changed[1].checksum = "edited".to_owned();
         assert_eq!(
             say(&changed),
-            Err("migration 2 of database shop was applied with another content than this program's".to_owned())
+            Err("migration 2 of database shop was applied with another content than this program's"
+                .to_owned())
         );
     }
 

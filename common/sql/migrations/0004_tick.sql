@@ -25,8 +25,10 @@ create table tidemill.ticker_term (
 ) with (fillfactor = 50);
 
 -- Ticks below this id belong to events that were rotated out: they go in bounded portions, see tidemill.prune_ticks.
+-- With three tables, the events of two whole periods are there: so are their ticks, and a consumer can go back to them.
 create table tidemill.tick_horizon (
     queue_id   integer not null,
     below_tick bigint not null,
+    next_below bigint not null,                 -- what below_tick becomes at the next rotation
     constraint tick_horizon_pkey primary key (queue_id)
 );

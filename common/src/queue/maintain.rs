@@ -80,7 +80,12 @@ pub async fn queues(session: &mut Session) -> Result<Vec<String>, DbError> {
 ///
 /// # Errors
 /// [`DbError`]; TM001 when the term is over, P0002 when there is no such queue.
-pub async fn rotate(session: &mut Session, holder: Uuid, epoch: Epoch, queue: &str) -> Result<Rotation, DbError> {
+pub async fn rotate(
+    session: &mut Session,
+    holder: Uuid,
+    epoch: Epoch,
+    queue: &str,
+) -> Result<Rotation, DbError> {
     let op = "rotate";
     let sql = "select tidemill.ticker_rotate($1, $2, $3)";
     let params = [(&holder as _, Type::UUID), (&epoch.0 as _, Type::INT8), (&queue as _, Type::TEXT)];

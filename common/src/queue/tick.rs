@@ -78,7 +78,11 @@ pub async fn pass(session: &mut Session, holder: Uuid, epoch: Epoch) -> Result<V
             Ok(match column::<Option<i64>>(op, session, row, 1)? {
                 Some(tick) => {
                     let new_events = column::<i64>(op, session, row, 2)?;
-                    Ticked::Cut { queue, tick: TickId(tick), new_events: u64::try_from(new_events).unwrap_or(0) }
+                    Ticked::Cut {
+                        queue,
+                        tick: TickId(tick),
+                        new_events: u64::try_from(new_events).unwrap_or(0),
+                    }
                 }
                 None => Ticked::Failed { queue, problem: column(op, session, row, 3)? },
             })

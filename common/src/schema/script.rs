@@ -177,10 +177,16 @@ mod tests {
         below(&sql.join("functions"), &mut disk);
         let mut disk: Vec<_> = disk
             .iter()
-            .map(|path| (path.strip_prefix(&sql).expect("below sql").to_owned(), std::fs::read_to_string(path).expect("text")))
+            .map(|path| {
+                (
+                    path.strip_prefix(&sql).expect("below sql").to_owned(),
+                    std::fs::read_to_string(path).expect("text"),
+                )
+            })
             .collect();
         disk.sort();
-        let mut compiled: Vec<_> = FILES.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect();
+        let mut compiled: Vec<_> =
+            FILES.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect();
         compiled.sort();
         assert_eq!(compiled, disk);
     }
@@ -196,11 +202,16 @@ mod tests {
         for (name, text) in FILES.iter().filter(|(name, _)| name.starts_with("functions/")) {
             let functions = text.matches("create or replace function").count();
             assert!(functions > 0, "{name}: only `create or replace function`");
-            assert_eq!(text.matches("\nset search_path = pg_catalog").count(), functions, "{name}: search_path not pinned");
+            assert_eq!(
+                text.matches("\nset search_path = pg_catalog").count(),
+                functions,
+                "{name}: search_path not pinned"
+            );
             assert!(text.starts_with("-- "), "{name}: no header");
-            let ends_with_temp = text.lines().filter(|line| line.starts_with("set search_path")).all(|line| {
-                line.trim_end_matches([';', ' ']).ends_with("pg_temp")
-            });
+            let ends_with_temp = text
+                .lines()
+                .filter(|line| line.starts_with("set search_path"))
+                .all(|line| line.trim_end_matches([';', ' ']).ends_with("pg_temp"));
             assert!(ends_with_temp, "{name}: pg_temp is not last");
         }
     }

@@ -23,6 +23,7 @@ declare
     v_table   text;
     v_journal text;
     v_unread  boolean;
+    v_horizon bigint;
 begin
     select queue_id, queue_ntables, queue_cur_table, queue_data_pfx, queue_rotation_period,
            queue_switch_step1, queue_switch_step2, queue_switch_time
@@ -69,6 +70,11 @@ begin
         end;
     end if;
 
+    -- Ticks of the period that ends here are kept as long as its events: they go one rotation later.
+    select tick_id into v_horizon from pgq.tick
+    where tick_queue = q.queue_id and txid_snapshot_xmin(tick_snapshot) >= q.queue_switch_step2
+    order by tick_queue, tick_id limit 1;
+
     v_next := (q.queue_cur_table + 1) % q.queue_ntables;
     v_table := pgq.quote_fqname(q.queue_data_pfx || '_' || v_next);
     v_journal := to_regclass(format('tidemill.journal_%s_%s', q.queue_id, v_next))::text;
@@ -95,10 +101,10 @@ begin
     if v_journal is not null then
         execute format('truncate %s', v_journal);
     end if;
-    insert into tidemill.tick_horizon as h (queue_id, below_tick)
-    select q.queue_id, least(v_low, coalesce(min(tick_id), v_low)) from pgq.tick
-    where tick_queue = q.queue_id and txid_snapshot_xmin(tick_snapshot) >= q.queue_switch_step2
-    on conflict on constraint tick_horizon_pkey do update set below_tick = excluded.below_tick;
+    insert into tidemill.tick_horizon as h (queue_id, below_tick, next_below)
+    values (q.queue_id, 0, least(v_low, v_horizon))
+    on conflict on constraint tick_horizon_pkey do update
+        set below_tick = h.next_below, next_below = excluded.next_below;
     update pgq.queue
     set queue_cur_table = v_next, queue_switch_time = now(), queue_switch_step1 = txid_current(),
         queue_switch_step2 = null

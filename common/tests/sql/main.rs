@@ -1,0 +1,11 @@
+//! The schema's functions against a real PostgreSQL, one session or several.
+
+mod batch;
+mod crowd;
+mod produce;
+mod retry;
+mod roles;
+mod rotate;
+mod schema;
+mod support;
+mod tick;
