@@ -62,3 +62,8 @@ pub use worker::{
     BuildError, RunError, Summary, Transactional, TransactionalHandler, UnknownType, Worker, WorkerBuilder,
     shutdown_signal,
 };
+
+/// The README's example, so that it keeps compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
