@@ -301,7 +301,9 @@ impl Lane {
         };
         let Some(max) = self.room() else { return };
         self.request = number;
-        let results = self.outbox.take();
+        // Not those that were not taken a moment ago.
+        let held_back = self.send_not_before.is_some_and(|at| now < at);
+        let results = if held_back { Vec::new() } else { self.outbox.take() };
         // Results are answered when they are committed; only a request without any waits for work.
         let wait = if results.is_empty() { self.settings.wait } else { Duration::ZERO };
         self.ask(number, anchor, max, wait, results);
@@ -407,13 +409,7 @@ impl Lane {
     fn on_sent(&mut self, answer: Result<ResultsResponse, CallError>) {
         let Some(Sending { results, .. }) = self.send.take() else { return };
         match answer {
-            Ok(answer) => {
-                self.send_not_before = None;
-                if answer.results.iter().all(|item| item.answer != Answer::Unavailable) {
-                    self.send_backoff.reset();
-                }
-                self.settle(results, answer.results);
-            }
+            Ok(answer) => self.settle(results, answer.results),
             Err(CallError::Refused(problem)) => {
                 tracing::error!(results = results.len(), problem = problem.detail, "results were refused");
                 self.send_not_before = Some(self.send_backoff.until(None));
@@ -439,7 +435,11 @@ impl Lane {
 
     /// Matches results with their answers.
     fn settle(&mut self, results: Vec<Pending>, answers: Vec<ResultAnswer>) {
+        if results.is_empty() {
+            return;
+        }
         let mut open = by_lease(results);
+        let mut again = Vec::new();
         for ResultAnswer { lease, answer, detail, .. } in answers {
             let Some(pending) = open.remove(&lease) else { continue };
             match answer {
@@ -451,10 +451,7 @@ impl Lane {
                     self.summary.lost += 1;
                     self.leases.release(&lease);
                 }
-                Answer::Unavailable => {
-                    self.send_not_before = Some(self.send_backoff.until(None));
-                    self.give_back(vec![pending]);
-                }
+                Answer::Unavailable => again.push(pending),
                 Answer::Refused => {
                     let detail = detail.unwrap_or_default();
                     tracing::error!(problem = detail, "a result was refused");
@@ -462,7 +459,14 @@ impl Lane {
                 }
             }
         }
-        self.give_back(open.into_values().collect());
+        again.extend(open.into_values());
+        if again.is_empty() {
+            self.send_backoff.reset();
+            self.send_not_before = None;
+        } else {
+            self.send_not_before = Some(self.send_backoff.until(None));
+        }
+        self.give_back(again);
     }
 
     fn refused(&mut self, pending: Pending, why: &str) {
