@@ -6,6 +6,7 @@
 pub mod command;
 pub mod discover;
 pub mod engine;
+pub mod http;
 pub mod metrics;
 pub mod routes;
 pub mod serve;

@@ -93,6 +93,8 @@ pub struct Counts {
     pub ready: usize,
     pub leased: usize,
     pub oldest_ready: Option<Micros>,
+    /// The tick up to which the log has been read.
+    pub read_to: i64,
 }
 
 /// A job as the window has it.
@@ -150,13 +152,11 @@ impl Engine {
         self.settings = settings;
     }
 
-    /// How many more entries the window takes.
+    /// How many more entries, and bytes of them, the window takes.
     #[must_use]
-    pub fn room(&self) -> usize {
-        if self.window.bytes() >= self.limits.window_bytes {
-            return 0;
-        }
-        self.limits.window_jobs.saturating_sub(self.window.len())
+    pub fn room(&self) -> (usize, usize) {
+        let rows = self.limits.window_jobs.saturating_sub(self.window.len());
+        (rows, self.limits.window_bytes.saturating_sub(self.window.bytes()))
     }
 
     /// Takes rows read between the ticks after the last complete range and `to_tick`; `complete` if these were the
@@ -253,7 +253,12 @@ impl Engine {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let ready = self.window.ready();
-        Counts { ready, leased: self.window.len() - ready, oldest_ready: self.window.oldest_ready() }
+        Counts {
+            ready,
+            leased: self.window.len() - ready,
+            oldest_ready: self.window.oldest_ready(),
+            read_to: self.window.read_to(),
+        }
     }
 
     /// What the window has of a job.

@@ -89,6 +89,11 @@ impl Window {
         self.low_water
     }
 
+    /// The highest tick up to which every entry has been read.
+    pub(super) fn read_to(&self) -> i64 {
+        self.ranges.iter().rev().find(|range| range.complete).map_or(self.low_water, |range| range.to_tick)
+    }
+
     pub(super) fn get(&self, slot: Slot) -> Option<&Seat> {
         self.seats.get(slot.0 as usize)?.as_ref()
     }

@@ -1,0 +1,60 @@
+-- Function: tidemill.redrive_dead(queue_id, ids, type, until, limit)
+--
+--   Makes dead letters jobs again: back into the log as a new put, with all attempts
+--   before them. They keep their ids; their failures stay as history. Removal and insert
+--   are one transaction.
+--
+-- Parameters: i_ids - these (null: all), i_type - of this type (null: any), i_until - dead
+--   at this time already, i_limit - at most so many; call again while it returns that many
+-- Returns: how many were put into the log
+-- Errors: TM004 when the queue is not a job queue
+-- Who: pgq_admin, tidemill_dispatcher. Locks: SKIP LOCKED on the rows.
+create or replace function tidemill.redrive_dead(
+    i_queue_id int4, i_ids int8[], i_type text, i_until timestamptz, i_limit int4)
+returns int4
+language plpgsql
+security definer
+set search_path = pg_catalog, pgq, tidemill, pg_temp
+as $$
+declare
+    v_dead   tidemill.dead[];
+    v_sub_id int4;
+    v_table  text;
+begin
+    -- The transaction id first, the name of the current event table in a later statement,
+    -- as every direct writer must (see tidemill.insert_jobs).
+    perform pg_current_xact_id();
+    select j.sub_id, pgq.quote_fqname(q.queue_data_pfx || '_' || q.queue_cur_table::text)
+      into v_sub_id, v_table
+      from pgq.queue q join tidemill.job_queue j on j.queue_id = q.queue_id
+     where q.queue_id = i_queue_id;
+    if not found then
+        raise exception 'queue % is not a job queue', i_queue_id using errcode = 'TM004';
+    end if;
+    with taken as materialized (
+        select d.job_id from tidemill.dead d
+         where d.queue_id = i_queue_id and d.at <= i_until
+           and (i_ids is null or d.job_id = any (i_ids))
+           and (i_type is null or d.ev_type = i_type)
+         order by d.at, d.job_id limit i_limit
+           for update skip locked
+    ), gone as (
+        delete from tidemill.dead d using taken
+         where d.queue_id = i_queue_id and d.job_id = taken.job_id
+        returning d as entry
+    )
+    select array_agg(gone.entry) into v_dead from gone;
+    if v_dead is null then
+        return 0;
+    end if;
+    -- As tidemill.promote_due puts a job again; no attempt counts any more.
+    execute format(
+        'insert into %s (ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4)
+         select d.job_id, d.ev_time, $2, d.put + 1, d.ev_type, d.ev_data,
+                jsonb_strip_nulls(jsonb_build_object(''attempt'', 0, ''extra1'', d.ev_extra1))::text,
+                d.ev_extra2, d.ev_extra3, d.ev_extra4
+           from unnest($1) d order by d.at, d.job_id', v_table)
+        using v_dead, v_sub_id;
+    return array_length(v_dead, 1);
+end;
+$$;

@@ -1,0 +1,96 @@
+//! Heartbeat: `POST /v1/heartbeat`.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tidemill_common::api::{
+    HeartbeatAnswer, HeartbeatRequest, HeartbeatResponse, HeartbeatResult, WorkerState,
+};
+
+use super::auth::{Caller, Scope};
+use super::body::{self, Json};
+use super::forward::{Call, Passport};
+use super::group::{Groups, Place, merge, pick};
+use super::problem::Refusal;
+use super::state::ApiState;
+use crate::command::{NamedLease, QueueHandle};
+use crate::engine::{Answered, Extended};
+
+/// Extends leases in bulk, by `extend_ms` or by the queue's own lease.
+pub(super) async fn heartbeat(
+    State(state): State<ApiState>,
+    caller: Caller,
+    passport: Passport,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<HeartbeatResponse>, Refusal> {
+    caller.check_somewhere(Scope::Work)?;
+    let request: HeartbeatRequest = body::parsed(&headers, body, &state.limits).await?;
+    if let Some(index) = request.leases.iter().position(|item| item.progress.is_some()) {
+        return Err(Refusal::not_yet(format!("/leases/{index}/progress"), "`progress`"));
+    }
+    let named: Vec<NamedLease> = request.leases.iter().map(|item| item.lease.parse().ok()).collect();
+    let groups = Groups::of(&state, &caller, &passport, &named).await;
+    let asked = groups.places.iter().map(async |(place, indices)| {
+        let ends = match place {
+            Place::Here(queue_id) => {
+                let mine: Vec<_> = indices
+                    .iter()
+                    .filter_map(|index| Some((*named.get(*index)?, request.leases.get(*index)?.extend_ms)))
+                    .collect();
+                match groups.handle(*queue_id) {
+                    Some(handle) => here(handle, mine).await,
+                    None => Vec::new(),
+                }
+            }
+            Place::There(address) => {
+                let leases = pick(&request.leases, indices);
+                let part = HeartbeatRequest { worker: request.worker.clone(), leases };
+                there(&state, &passport, address, &part).await
+            }
+            Place::Nobody => Vec::new(),
+            Place::Stale => vec![(HeartbeatAnswer::Stale, None); indices.len()],
+        };
+        (indices.clone(), ends)
+    });
+    let ends = merge(request.leases.len(), join_all(asked).await, &(HeartbeatAnswer::Unavailable, None));
+    let leases = request
+        .leases
+        .into_iter()
+        .zip(ends)
+        .map(|(item, (answer, lease_ends_at))| HeartbeatResult {
+            lease: item.lease,
+            answer,
+            lease_ends_at,
+            cancel: 0,
+        })
+        .collect();
+    Ok(body::ok(HeartbeatResponse { leases, state: WorkerState::Run }))
+}
+
+/// An answer, and the new end.
+type End = (HeartbeatAnswer, Option<Timestamp>);
+
+async fn here(handle: &QueueHandle, leases: Vec<(NamedLease, Option<u64>)>) -> Vec<End> {
+    let Ok(Answered::Heartbeat(extended)) = handle.heartbeat(leases).await else { return Vec::new() };
+    let end = |extended: Extended| match extended {
+        Extended::Until(end) => (HeartbeatAnswer::Ok, Some(end.timestamp())),
+        Extended::Stale => (HeartbeatAnswer::Stale, None),
+        Extended::Unavailable => (HeartbeatAnswer::Unavailable, None),
+    };
+    extended.into_iter().map(end).collect()
+}
+
+/// Whatever goes wrong there: repeat.
+async fn there(state: &ApiState, passport: &Passport, address: &str, part: &HeartbeatRequest) -> Vec<End> {
+    let path = "/v1/heartbeat";
+    let call = Call { state, passport, address, method: Method::POST, path, wait: Duration::ZERO };
+    match call.ask::<HeartbeatResponse>(part).await {
+        Ok(response) => response.leases.into_iter().map(|l| (l.answer, l.lease_ends_at)).collect(),
+        Err(_) => Vec::new(),
+    }
+}

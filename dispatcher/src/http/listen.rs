@@ -1,0 +1,98 @@
+//! Listen: connections, with bounds on headers, idle clients and their number; and how serving ends.
+
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tidemill_common::service::Shutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Connections at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 16_384;
+/// Bytes of a request's headers, its first line included.
+const HEADER_BYTES: usize = 32 << 10;
+/// The longest time for the headers of a request, and for the next request of a connection.
+const HEADER_WAIT: Duration = Duration::from_secs(60);
+/// Requests at a time over one HTTP/2 connection.
+const STREAMS: u32 = 256;
+
+/// Serves until shutdown is wanted, and then until the running requests are answered.
+///
+/// # Errors
+/// The listener is broken.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> io::Result<()> {
+    let builder = builder();
+    let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            let place = std::sync::Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        tokio::select! {
+            () = shutdown.wanted() => break,
+            (accepted, place) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let connection = graceful.watch(connection(&builder, stream, &router));
+                    connections.spawn(async move {
+                        // How a client leaves is its own affair.
+                        drop(connection.await);
+                        drop(place);
+                    });
+                }
+                Err(error) if concerns_one_client(&error) => {}
+                // Out of files or memory: it passes when connections end.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    if connections.join_next().await.is_none() {
+                        return Err(error);
+                    }
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // First no new ones.
+    drop(listener);
+    graceful.shutdown().await;
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_WAIT)
+        .max_buf_size(HEADER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_WAIT)
+        .max_header_list_size(HEADER_BYTES as u32)
+        .max_concurrent_streams(STREAMS);
+    builder
+}
+
+fn connection(
+    builder: &Builder<TokioExecutor>,
+    stream: TcpStream,
+    router: &Router,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error: Send> + Send + use<> {
+    // Answers are small and complete: they must not wait for one another. A socket that is gone fails later anyway.
+    drop(stream.set_nodelay(true));
+    let service = TowerToHyperService::new(router.clone());
+    builder.serve_connection(TokioIo::new(stream), service).into_owned()
+}
+
+fn concerns_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

@@ -1,0 +1,79 @@
+//! Steer: `PUT /v1/queues/{queue}` creates a job queue or changes its settings.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use tidemill_common::api::{ProblemKind, QueueSettings};
+use tidemill_common::db::{DbError, Session, Type};
+use tidemill_common::id::QueueName;
+use tidemill_common::queue::dispatch;
+
+use super::auth::{Caller, Scope};
+use super::body::{self, Json};
+use super::look;
+use super::params::InPath;
+use super::problem::Refusal;
+use super::state::ApiState;
+
+/// `201` if it was created, else `200`, with the settings in force.
+pub(super) async fn settings(
+    State(state): State<ApiState>,
+    caller: Caller,
+    InPath(name): InPath<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<QueueSettings>, Refusal> {
+    caller.check(Scope::Admin, &name)?;
+    let name: QueueName = name.parse().map_err(|error| Refusal::fault("", format!("{error}")))?;
+    let wanted: QueueSettings = body::parsed(&headers, body, &state.limits).await?;
+    for (field, is_used) in [
+        ("window_jobs", wanted.window_jobs.is_some()),
+        ("window_bytes", wanted.window_bytes.is_some()),
+        ("doorbell", wanted.doorbell.is_some()),
+    ] {
+        if is_used {
+            return Err(Refusal::not_yet(format!("/{field}"), &format!("`{field}`")));
+        }
+    }
+    let mut session = state.pool.session().await?;
+    let (is_new, settings) =
+        put(&mut session, &name, &wanted).await.map_err(|error| Refusal::database(&error))?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    match settings {
+        Some(settings) => Ok(Json(status, settings)),
+        None => Err(Refusal::new(ProblemKind::Conflict, "the queue was dropped at this moment")),
+    }
+}
+
+async fn put(
+    session: &mut Session,
+    name: &QueueName,
+    wanted: &QueueSettings,
+) -> Result<(bool, Option<QueueSettings>), DbError> {
+    #[derive(Serialize)]
+    struct Row {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lease_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max_attempts: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backoff_base_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backoff_cap_ms: Option<u64>,
+    }
+    let row = Row {
+        lease_ms: wanted.lease_ms,
+        max_attempts: wanted.max_attempts,
+        backoff_base_ms: wanted.backoff.map(|backoff| backoff.base_ms),
+        backoff_cap_ms: wanted.backoff.map(|backoff| backoff.cap_ms),
+    };
+    let op = "create or change a job queue";
+    let sql = "select tidemill.create_job_queue($1, $2)";
+    let settings = serde_json::json!(row);
+    let row = session.query_one(op, sql, &[(&name.as_str(), Type::TEXT), (&settings, Type::JSONB)]).await?;
+    let created: i32 = row.try_get(0).map_err(|error| DbError::decode(op, &session.database(), error))?;
+    let queues = dispatch::queues(session).await?;
+    let in_force = queues.iter().find(|queue| queue.name == name.as_str()).map(look::settings);
+    Ok((created == 1, in_force))
+}

@@ -1,0 +1,201 @@
+//! Produce, streamed: NDJSON of any length in bounded memory, in one transaction.
+//!
+//! The transaction begins when the first thousand jobs (or the first megabyte) have arrived, and the body must go on
+//! bringing that much within a few seconds: a slow client holds no connection idle for long.
+
+use std::ops::Range;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use tidemill_common::api::{
+    At, Faults, NewJob, ProblemKind, StreamProduceResponse, Validate, Violation, parse,
+};
+use tidemill_common::db::{DbError, Tx, Type};
+use tokio::time::Instant;
+
+use super::auth::Caller;
+use super::body::{Json, Parts, check_depth};
+use super::problem::Refusal;
+use super::produce::{CHUNK_JOBS, Chunk, check_supported, job_id, refused};
+use super::state::{ApiState, Limits};
+
+/// Bytes of jobs after which a chunk is inserted, however few jobs that are.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// All jobs, or none.
+pub(super) async fn produce(
+    state: &ApiState,
+    caller: &Caller,
+    queue: &str,
+    body: Body,
+) -> Result<Json<StreamProduceResponse>, Refusal> {
+    let mut lines = Lines::new(body, state.limits);
+    let mut chunk = lines.chunk().await?;
+    let mut session = state.pool.stream_session().await?;
+    let mut ends = Ends::default();
+    let outcome = async {
+        let mut tx = session.begin("produce").await?;
+        loop {
+            let is_last = chunk.jobs == 0;
+            // An empty one too: it says whether the queue takes jobs.
+            if !is_last || ends.count == 0 {
+                ends.insert(&mut tx, queue, std::mem::take(&mut chunk)).await?;
+            }
+            if is_last {
+                break;
+            }
+            chunk = lines.chunk().await?;
+        }
+        tx.commit().await.map_err(Stopped::Database)
+    }
+    .await;
+    match outcome {
+        Ok(()) => ends.answer(),
+        Err(Stopped::Body(refusal)) => Err(refusal),
+        Err(Stopped::Database(error)) => Err(refused(&mut session, caller, queue, &error).await),
+    }
+}
+
+enum Stopped {
+    Body(Refusal),
+    Database(DbError),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Body(refusal)
+    }
+}
+
+impl From<DbError> for Stopped {
+    fn from(error: DbError) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What was inserted so far: the first id, the last one, and how many.
+#[derive(Default)]
+struct Ends {
+    first: Option<String>,
+    last: Option<String>,
+    count: u64,
+}
+
+impl Ends {
+    async fn insert(&mut self, tx: &mut Tx<'_>, queue: &str, chunk: Chunk) -> Result<(), DbError> {
+        let sql = "select count(*), (array_agg(id order by n))[1], (array_agg(id order by n desc))[1] \
+                   from tidemill.insert_jobs($1, $2::jsonb) with ordinality as i (id, n)";
+        let op = "insert jobs";
+        let (jobs, database) = (chunk.finish(), tx.database());
+        let row = tx.query_one(op, sql, &[(&queue, Type::TEXT), (&jobs, Type::TEXT)]).await?;
+        let read = || -> Result<(i64, Option<String>, Option<String>), tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        };
+        let (count, first, last) = read().map_err(|error| DbError::decode(op, &database, error))?;
+        self.count += count.unsigned_abs();
+        self.first = self.first.take().or(first);
+        self.last = last.or(self.last.take());
+        Ok(())
+    }
+
+    fn answer(self) -> Result<Json<StreamProduceResponse>, Refusal> {
+        let status = if self.count > 0 { StatusCode::CREATED } else { StatusCode::OK };
+        let (first_id, last_id) = (self.first.map(job_id).transpose()?, self.last.map(job_id).transpose()?);
+        Ok(Json(status, StreamProduceResponse { inserted: self.count, first_id, last_id }))
+    }
+}
+
+/// The lines of a body, as chunks of jobs.
+struct Lines {
+    parts: Parts,
+    limits: Limits,
+    /// What has arrived; up to `start` it is read.
+    arrived: Vec<u8>,
+    start: usize,
+    ended: bool,
+    number: usize,
+    deadline: Instant,
+}
+
+impl Lines {
+    fn new(body: Body, limits: Limits) -> Self {
+        let deadline = Instant::now() + limits.stream_wait;
+        Self {
+            parts: Parts::new(body),
+            limits,
+            arrived: Vec::new(),
+            start: 0,
+            ended: false,
+            number: 0,
+            deadline,
+        }
+    }
+
+    /// The next jobs; none at the end of the body.
+    async fn chunk(&mut self) -> Result<Chunk, Refusal> {
+        let deadline = self.deadline.min(Instant::now() + self.limits.body_wait);
+        let mut chunk = Chunk::default();
+        while chunk.jobs < CHUNK_JOBS && chunk.bytes() < CHUNK_BYTES {
+            let Some(line) = self.line(deadline).await? else { break };
+            let line = self.arrived.get(line).unwrap_or_default();
+            let place = format!("/{}", self.number);
+            self.number += 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            check_depth(line, self.limits.json_depth)?;
+            let Line(job) = parse(line).map_err(|faults| Refusal::invalid(below(&place, faults)))?;
+            check_supported(&job, &place)?;
+            chunk.push(job)?;
+        }
+        Ok(chunk)
+    }
+
+    /// Where in `arrived` the next line is.
+    async fn line(&mut self, deadline: Instant) -> Result<Option<Range<usize>>, Refusal> {
+        let mut searched = self.start;
+        loop {
+            let new = self.arrived.get(searched..).unwrap_or_default();
+            let found = new.iter().position(|byte| *byte == b'\n').map(|at| searched + at);
+            let end = found.unwrap_or(self.arrived.len());
+            if end - self.start > self.limits.body_bytes {
+                let limit = self.limits.body_bytes;
+                return Err(Refusal::new(
+                    ProblemKind::TooLarge,
+                    format!("a line must have at most {limit} bytes"),
+                ));
+            }
+            if found.is_some() || self.ended {
+                let line = self.start..end;
+                self.start = if found.is_some() { end + 1 } else { end };
+                return Ok(Some(line).filter(|line| found.is_some() || !line.is_empty()));
+            }
+            self.arrived.drain(..self.start);
+            self.start = 0;
+            searched = self.arrived.len();
+            match self.parts.next(deadline).await? {
+                Some(part) => self.arrived.extend_from_slice(&part),
+                None => self.ended = true,
+            }
+        }
+    }
+}
+
+/// Faults of a line, with the line's place in the stream (counted from 0, like an array's elements).
+fn below(place: &str, faults: Vec<Violation>) -> Vec<Violation> {
+    faults
+        .into_iter()
+        .map(|f| Violation { pointer: format!("{place}{}", f.pointer), detail: f.detail })
+        .collect()
+}
+
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Line(NewJob);
+
+impl Validate for Line {
+    fn validate(&self, at: At<'_>, faults: &mut Faults) {
+        faults.require(self.0.queue.is_none(), at.field("queue"), "the queue is the one in the path");
+        self.0.validate(at, faults);
+    }
+}

@@ -1,0 +1,306 @@
+//! Work: `POST /v1/grab`. Results first, then jobs of the first queue that has some, then waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tidemill_common::api::{
+    GrabRequest, GrabResponse, GrabbedJob, ResultAnswer, ResultItem, WorkerState, parse,
+};
+use tidemill_common::id::QueueName;
+use tidemill_common::lease::Lease;
+use tokio::time::Instant;
+
+use super::auth::{Caller, Scope};
+use super::body;
+use super::forward::{Call, Passport};
+use super::job;
+use super::problem::Refusal;
+use super::results::{self, hand_in};
+use super::state::ApiState;
+use crate::command::{NamedLease, QueueHandle};
+use crate::engine::record::Holder;
+use crate::engine::{Answered, Grab};
+use crate::routes::{Owner, Route};
+
+/// A queue to grab from, and who owns it now.
+struct Source {
+    name: QueueName,
+    route: Route,
+    owner: Owner,
+}
+
+/// Hands in results and gets jobs.
+pub(super) async fn grab(
+    State(state): State<ApiState>,
+    caller: Caller,
+    passport: Passport,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let bytes = body::json(&headers, body, &state.limits).await?;
+    let mut request: GrabRequest = parse(&bytes).map_err(Refusal::invalid)?;
+    if request.filter.is_some() {
+        return Err(Refusal::not_yet("/where", "`where`"));
+    }
+    results::check_supported(&request.results)?;
+    for queue in &request.queues {
+        caller.check(Scope::Work, queue.as_str())?;
+    }
+    let _place = if request.wait_ms > 0 { Some(state.waiting_place()?) } else { None };
+    let sources = sources(&state, &caller, &passport, &request.queues).await?;
+    let results = std::mem::take(&mut request.results);
+    let worker = Worker { state: &state, passport: &passport, request: &request };
+    if state.shutdown.is_wanted() {
+        let answers = hand_in(&state, &caller, &passport, results).await;
+        return Ok(closing(Vec::new(), answers));
+    }
+    if let [source] = sources.as_slice()
+        && results.iter().all(|item| is_of(source, item))
+    {
+        match &source.owner {
+            Owner::Here if !results.is_empty() => {
+                if let Some(answer) = worker.both(source, &results).await? {
+                    return Ok(answer);
+                }
+            }
+            Owner::There(address) => return worker.relay(address, bytes).await,
+            Owner::Here | Owner::Nobody => {}
+        }
+    }
+    worker.one_after_the_other(&caller, &sources, results).await
+}
+
+/// Is this result about a job of this queue? Then it can travel with the grab.
+fn is_of(source: &Source, item: &ResultItem) -> bool {
+    let queue_id = source.route.seen.borrow().queue.queue_id;
+    item.lease.parse::<Lease>().is_ok_and(|lease| lease.queue_id == queue_id)
+}
+
+/// Where each queue is, named once.
+async fn sources(
+    state: &ApiState,
+    caller: &Caller,
+    passport: &Passport,
+    queues: &[QueueName],
+) -> Result<Vec<Source>, Refusal> {
+    let mut sources: Vec<Source> = Vec::with_capacity(queues.len());
+    for name in queues {
+        if sources.iter().any(|source| source.name == *name) {
+            continue;
+        }
+        let Some(route) = state.routes.find(name.as_str()) else {
+            return Err(unseen(state, caller, Scope::Work, name.as_str()).await);
+        };
+        let owner = match route.owner(state.me) {
+            Owner::There(_) if passport.forwarded => Owner::Nobody,
+            owner => owner,
+        };
+        sources.push(Source { name: name.clone(), route, owner });
+    }
+    Ok(sources)
+}
+
+/// A queue that was not seen: new, or none, or only PgQ's. The database knows.
+pub(super) async fn unseen(state: &ApiState, caller: &Caller, scope: Scope, queue: &str) -> Refusal {
+    let mut session = match state.pool.session().await {
+        Ok(session) => session,
+        Err(refusal) => return refusal,
+    };
+    match super::look::missing(&mut session, queue).await {
+        Ok(None) => nobody(queue),
+        Ok(Some(refusal)) => caller.unknown_queue(scope, queue, refusal),
+        Err(error) => Refusal::database(&error),
+    }
+}
+
+fn nobody(queue: &str) -> Refusal {
+    Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
+}
+
+/// An answer of a process that is about to leave: the next request goes elsewhere.
+fn closing(jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
+    let mut response = answer(jobs, results);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn answer(jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
+    body::ok(GrabResponse { jobs, results, state: WorkerState::Run }).into_response()
+}
+
+/// One worker's request.
+struct Worker<'a> {
+    state: &'a ApiState,
+    passport: &'a Passport,
+    request: &'a GrabRequest,
+}
+
+impl Worker<'_> {
+    /// Results and grab in one go, at the owner in this process. `None`: the database refused the data, which is then
+    /// looked for item by item.
+    async fn both(&self, source: &Source, results: &[ResultItem]) -> Result<Option<Response>, Refusal> {
+        let named: Vec<_> = results
+            .iter()
+            .map(|item| (item.lease.parse().ok(), item.outcome.clone()))
+            .collect::<Vec<(NamedLease, _)>>();
+        match source.route.handle.grab(self.order(Duration::ZERO), named).await {
+            Ok(Answered::Grab { jobs, results: answers }) => {
+                let leases = results.iter().map(|item| item.lease.clone()).collect();
+                let jobs = jobs_of(&source.name, jobs)?;
+                Ok(Some(answer(jobs, results::answers(leases, answers))))
+            }
+            Ok(Answered::Refused(_)) => Ok(None),
+            Ok(Answered::Results(_) | Answered::Heartbeat(_)) | Err(_) => Err(nobody(source.name.as_str())),
+        }
+    }
+
+    /// The whole request to the one owner of all it is about.
+    async fn relay(&self, address: &str, bytes: Bytes) -> Result<Response, Refusal> {
+        let wait = Duration::from_millis(self.request.wait_ms);
+        let relayed = self.call(address, wait).relay(bytes);
+        tokio::select! {
+            relayed = relayed => relayed,
+            // Its results, if it has some, may be committed: repeated, they are harmless.
+            () = self.leaving() => Ok(closing(Vec::new(), Vec::new())),
+        }
+    }
+
+    async fn one_after_the_other(
+        &self,
+        caller: &Caller,
+        sources: &[Source],
+        results: Vec<ResultItem>,
+    ) -> Result<Response, Refusal> {
+        // Results are answered when they are committed, not when jobs arrive.
+        let wait =
+            if results.is_empty() { Duration::from_millis(self.request.wait_ms) } else { Duration::ZERO };
+        let has_results = !results.is_empty();
+        let answers =
+            if has_results { hand_in(self.state, caller, self.passport, results).await } else { Vec::new() };
+        match self.fetch(sources, wait).await {
+            Ok(jobs) if self.state.shutdown.is_wanted() => Ok(closing(jobs, answers)),
+            Ok(jobs) => Ok(answer(jobs, answers)),
+            // What became of the results must be told.
+            Err(_) if has_results => Ok(answer(Vec::new(), answers)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Jobs of the first queue that has some. Only if none has: waits at all of them, and leaves the others when the
+    /// first one answers; a lease they may have granted in that very moment is given back by their owners.
+    async fn fetch(&self, sources: &[Source], wait: Duration) -> Result<Vec<GrabbedJob>, Refusal> {
+        let end = Instant::now() + wait;
+        let mut open: Vec<&Source> = sources.iter().collect();
+        if sources.len() > 1 {
+            let again = self.state.repeats.find(self.request.worker.instance.0, self.request.request);
+            open.sort_by_key(|source| Some(&source.name) != again.as_ref());
+            let mut empty = Vec::new();
+            let mut refused = None;
+            for source in open {
+                match self.ask(source, Duration::ZERO).await {
+                    Ok(jobs) if !jobs.is_empty() => return Ok(self.got(source, jobs)),
+                    Ok(_) => empty.push(source),
+                    Err(refusal) => refused = Some(refusal),
+                }
+            }
+            match refused {
+                Some(refusal) if empty.is_empty() => return Err(refusal),
+                _ if wait.is_zero() => return Ok(Vec::new()),
+                _ => open = empty,
+            }
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let mut asked: FuturesUnordered<_> =
+            open.iter().map(|source| async move { (*source, self.ask(source, left).await) }).collect();
+        let mut answer = None;
+        loop {
+            tokio::select! {
+                next = asked.next() => match next {
+                    Some((source, Ok(jobs))) if !jobs.is_empty() => return Ok(self.got(source, jobs)),
+                    Some((_, Ok(_))) => answer = Some(Ok(Vec::new())),
+                    Some((_, Err(refusal))) => answer = Some(answer.unwrap_or(Err(refusal))),
+                    None => return answer.unwrap_or(Ok(Vec::new())),
+                },
+                () = self.leaving(), if !left.is_zero() => return Ok(Vec::new()),
+            }
+        }
+    }
+
+    fn got(&self, source: &Source, jobs: Vec<GrabbedJob>) -> Vec<GrabbedJob> {
+        if let Some(number) = self.request.request {
+            self.state.repeats.remember(self.request.worker.instance.0, number, source.name.clone());
+        }
+        jobs
+    }
+
+    /// Asks one queue's owner for jobs.
+    async fn ask(&self, source: &Source, wait: Duration) -> Result<Vec<GrabbedJob>, Refusal> {
+        match &source.owner {
+            Owner::Here => self.here(&source.name, &source.route.handle, wait).await,
+            Owner::There(address) => {
+                let request = GrabRequest {
+                    queues: vec![source.name.clone()],
+                    wait_ms: millis(wait),
+                    results: Vec::new(),
+                    ..self.request.clone()
+                };
+                Ok(self.call(address, wait).ask::<GrabResponse>(&request).await?.jobs)
+            }
+            Owner::Nobody => Err(nobody(source.name.as_str())),
+        }
+    }
+
+    async fn here(
+        &self,
+        name: &QueueName,
+        handle: &QueueHandle,
+        wait: Duration,
+    ) -> Result<Vec<GrabbedJob>, Refusal> {
+        match handle.grab(self.order(wait), Vec::new()).await {
+            Ok(Answered::Grab { jobs, .. }) => jobs_of(name, jobs),
+            Ok(Answered::Refused(why)) => Err(Refusal::fault("", why)),
+            Ok(Answered::Results(_) | Answered::Heartbeat(_)) | Err(_) => Err(nobody(name.as_str())),
+        }
+    }
+
+    fn order(&self, wait: Duration) -> Grab {
+        let worker = &self.request.worker;
+        Grab {
+            types: self.request.types.clone(),
+            max: self.request.max as usize,
+            lease_ms: self.request.lease_ms,
+            wait_ms: millis(wait),
+            transactional: self.request.transactional,
+            number: self.request.request,
+            holder: Arc::new(Holder {
+                instance: worker.instance.0,
+                host: worker.host.clone().unwrap_or_default(),
+                pid: worker.pid.unwrap_or(0),
+            }),
+        }
+    }
+
+    fn call<'a>(&'a self, address: &'a str, wait: Duration) -> Call<'a> {
+        let Self { state, passport, .. } = *self;
+        Call { state, passport, address, method: Method::POST, path: "/v1/grab", wait }
+    }
+
+    async fn leaving(&self) {
+        self.state.shutdown.wanted().await;
+    }
+}
+
+fn jobs_of(queue: &QueueName, jobs: Vec<crate::engine::Granted>) -> Result<Vec<GrabbedJob>, Refusal> {
+    jobs.into_iter().map(|granted| job::grabbed(queue, granted)).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
