@@ -38,7 +38,7 @@ impl PgBouncer {
         if nix::unistd::geteuid().is_root() {
             command.arg("-u").arg("nobody");
         }
-        let child = command.arg("-v").arg(&ini).stdin(Stdio::null()).stderr(std::fs::File::create("/tmp/pgb.log").unwrap()).spawn();
+        let child = command.arg("-q").arg(&ini).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.expect("this test needs pgbouncer: apt-get install pgbouncer");
         let pooler = Self { child, port, _directory: directory };
         wait_for("pgbouncer", Duration::from_secs(10), async || {

@@ -105,6 +105,23 @@ impl Server {
         Ok(row.get(0))
     }
 
+    async fn cancels_over_tls(&self, parameters: &str) {
+        let port = self.cluster.port();
+        let url =
+            format!("host={HOST} hostaddr=127.0.0.1 port={port} user=postgres dbname=postgres {parameters}");
+        let target = Target::parse("tls", &url, &TargetOptions::default()).unwrap();
+        let deadline = Duration::from_millis(500);
+        let mut sleeper = Session::new(Arc::new(target), "tidemill-sleeper").with_deadline(deadline);
+        sleeper.query("sleep", "select pg_sleep(60)", &[]).await.unwrap_err();
+        let mut session = Session::new(self.cluster.target("postgres"), "tidemill-test");
+        let sql =
+            "select 1 from pg_stat_activity where application_name = 'tidemill-sleeper' and state = 'active'";
+        wait_for("the end of the cancelled statement", Duration::from_secs(4), async || {
+            session.query("look", sql, &[]).await.unwrap().is_empty().then_some(())
+        })
+        .await;
+    }
+
     async fn refused(&self, host: &str, parameters: &str) -> String {
         let error = self.connect(host, "postgres", parameters).await.unwrap_err();
         let text = error_chain(&error);
@@ -134,6 +151,8 @@ async fn the_right_server_is_accepted_and_every_other_refused() {
     assert!(text.contains("certificate"), "the system does not know our authority: {text}");
     let text = server.refused("other.tidemill.test", &full).await;
     assert!(text.contains("not valid for name"), "wrong host name: {text}");
+
+    server.cancels_over_tls(&full).await;
 
     // verify-ca looks at the authority only; require at nothing, unless there is an authority to look at.
     assert!(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::cancel::{Peer, cancel};
 use super::error::DbCause;
 use super::target::Target;
 use super::tls;
@@ -33,6 +35,8 @@ pub(super) struct Link {
     pub client: Client,
     driver: AbortHandle,
     tls: MakeRustlsConnect,
+    peer: Peer,
+    host: String,
     connect_timeout: Duration,
     /// Set while a call is under way: if it is still set when the next one comes, that call was dropped
     /// half-way and its answer is still to come, so the connection is not used again.
@@ -45,16 +49,23 @@ impl Link {
         !self.busy && !self.client.is_closed() && !self.driver.is_finished()
     }
 
-    /// Asks the server, over a connection of its own, to stop what this one is doing: a statement whose
-    /// client has gone away would otherwise keep its locks until it ends by itself.
-    pub(super) fn cancel_in_background(&self) {
-        let (token, tls, limit) = (self.client.cancel_token(), self.tls.clone(), self.connect_timeout);
+    /// Gives the connection up while the server works for it: asks the server, over a connection of its own,
+    /// to stop, and closes this one then. A statement whose client has just gone away would keep its locks
+    /// until it ends by itself; and a pooler passes nothing on for a client that has gone.
+    pub(super) fn cancel(self) {
         #[expect(clippy::disallowed_methods, reason = "bounded by connect_timeout; nobody waits for it")]
         tokio::spawn(async move {
-            // Best effort by its nature: the server says nothing about the outcome either.
-            if let Ok(Err(error)) = tokio::time::timeout(limit, token.cancel_query(tls)).await {
-                tracing::debug!(error = %crate::error_chain(&error), "cancel request not delivered");
+            let token = self.client.cancel_token();
+            // Best effort by its nature: the server says nothing about the outcome either. The empty query is
+            // answered when the cancelled one has ended.
+            let stopped = async {
+                cancel(&token, &self.peer, self.tls.clone(), &self.host).await?;
+                Ok::<(), Box<dyn std::error::Error + Send + Sync>>(self.client.batch_execute("").await?)
+            };
+            if let Ok(Err(error)) = tokio::time::timeout(self.connect_timeout, stopped).await {
+                tracing::debug!(error = %crate::error_chain(error.as_ref()), "not cancelled");
             }
+            drop(self);
         });
     }
 }
@@ -107,8 +118,9 @@ async fn connect_host(
             match attempt.await {
                 Ok(Ok((client, connection))) => {
                     let driver = drive(connection, Arc::clone(listeners));
-                    let connect_timeout = parsed.connect_timeout;
-                    return Ok(Link { client, driver, tls, connect_timeout, busy: false });
+                    let (connect_timeout, peer) = (parsed.connect_timeout, peer(host, address));
+                    let host = host.host.clone();
+                    return Ok(Link { client, driver, tls, peer, host, connect_timeout, busy: false });
                 }
                 Ok(Err(source)) => last = Some(DbCause::Connect { host: host.to_string(), source }),
                 Err(_) => {
@@ -122,6 +134,13 @@ async fn connect_host(
         host: host.host.clone(),
         source: std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"),
     }))
+}
+
+fn peer(host: &HostEntry, address: Option<IpAddr>) -> Peer {
+    match address {
+        Some(address) => Peer::Tcp((address, host.port).into()),
+        None => Peer::Unix(Path::new(&host.host).join(format!(".s.PGSQL.{}", host.port))),
+    }
 }
 
 /// `allow` means: without TLS first, with it if that was refused.

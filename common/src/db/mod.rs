@@ -1,6 +1,7 @@
 //! PostgreSQL as the services see it: where it is ([`Target`]), one connection that mends itself
 //! ([`Session`]), transactions ([`Tx`]) and errors with a class ([`DbError`], [`Class`]).
 
+mod cancel;
 mod connect;
 mod conninfo;
 mod error;

@@ -434,7 +434,9 @@ impl Session {
                 (DbCause::Postgres(error), open_end)
             }
             Err(Elapsed { .. }) => {
-                self.link.iter().for_each(Link::cancel_in_background);
+                if let Some(link) = self.link.take() {
+                    link.cancel();
+                }
                 (DbCause::Deadline(self.deadline), true)
             }
         };
