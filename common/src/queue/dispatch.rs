@@ -31,7 +31,7 @@ pub struct Owner {
     pub left_ms: i64,
 }
 
-/// A row of a job queue's log (`tidemill.read_events`).
+/// A row of a job queue's log (`tidemill.read_ahead`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
     pub id: i64,
@@ -149,7 +149,10 @@ pub async fn renew(
 /// [`DbError`]
 pub async fn release(session: &mut Session, queue_id: i32, epoch: Epoch) -> Result<(), DbError> {
     let call = "select tidemill.owner_release($1, $2)";
-    session.execute("release job queue", call, &[(&queue_id, Type::INT4), (&epoch.0, Type::INT8)]).await.map(drop)
+    session
+        .execute("release job queue", call, &[(&queue_id, Type::INT4), (&epoch.0, Type::INT8)])
+        .await
+        .map(drop)
 }
 
 /// The tick up to which a reader may go on from `from`, for about `max_events` events; `None`: no later tick.
@@ -174,35 +177,51 @@ pub async fn range(
     Ok(tick.map(TickId))
 }
 
-/// The events between two ticks after the id `after` (`None`: from the start), by id, at most `limit`.
+/// Where a piece of the log ended: transaction id and event id of its last row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowMark {
+    pub txid: i64,
+    pub id: i64,
+}
+
+/// A piece of the events between two ticks: those after the mark (`None`: from the start), by transaction id and event
+/// id, at most `rows` and about `bytes` of content, at least one. Also the mark to go on from; `None`: nothing is left.
 ///
 /// # Errors
 /// [`DbError`]
-pub async fn events(
+pub async fn read_ahead(
     session: &mut Session,
     (queue_id, sub_id): (i32, i32),
     (from, to): (TickId, TickId),
-    after: Option<i64>,
-    limit: i32,
-) -> Result<Vec<EventRow>, DbError> {
+    after: Option<RowMark>,
+    (rows, bytes): (i32, i64),
+) -> Result<(Vec<EventRow>, Option<RowMark>), DbError> {
     let op = "read events";
     let rows = session
         .query(
             op,
-            "select ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4 \
-             from tidemill.read_events($1, $2, $3, $4, $5, $6)",
+            "select ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4, \
+             ev_txid from tidemill.read_ahead($1, $2, $3, $4, $5, $6, $7, $8)",
             &[
                 (&queue_id, Type::INT4),
+                (&sub_id, Type::INT4),
                 (&from.0, Type::INT8),
                 (&to.0, Type::INT8),
-                (&sub_id, Type::INT4),
-                (&after, Type::INT8),
-                (&limit, Type::INT4),
+                (&after.map(|mark| mark.txid), Type::INT8),
+                (&after.map(|mark| mark.id), Type::INT8),
+                (&rows, Type::INT4),
+                (&bytes, Type::INT8),
             ],
         )
         .await?;
-    let database = session.database();
-    rows.iter().map(|row| event(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+    let read = || -> Result<(Vec<EventRow>, Option<RowMark>), tokio_postgres::Error> {
+        let mark = match rows.last() {
+            Some(last) => Some(RowMark { txid: last.try_get(10)?, id: last.try_get(0)? }),
+            None => None,
+        };
+        Ok((rows.iter().map(event).collect::<Result<_, _>>()?, mark))
+    };
+    read().map_err(|e| DbError::decode(op, &session.database(), e))
 }
 
 fn event(row: &Row) -> Result<EventRow, tokio_postgres::Error> {
@@ -233,7 +252,11 @@ pub async fn journal(session: &mut Session, queue_id: i32) -> Result<(TickId, Ve
             if let Some(tick) = row.try_get::<_, Option<i64>>(0)? {
                 low_water = TickId(tick);
             } else {
-                journal.push(JournalRow { epoch: Epoch(row.try_get(1)?), at: row.try_get(2)?, data: row.try_get(3)? });
+                journal.push(JournalRow {
+                    epoch: Epoch(row.try_get(1)?),
+                    at: row.try_get(2)?,
+                    data: row.try_get(3)?,
+                });
             }
         }
         Ok((low_water, journal))

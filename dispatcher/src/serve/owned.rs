@@ -13,7 +13,7 @@ use tidemill_common::queue::work::{self, Written};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::DatabaseClock;
-use super::reader::{Piece, Position};
+use super::reader::{Piece, Portion, Position};
 use super::trust::Trust;
 use super::{Lost, Sessions};
 use crate::command::{Command, Reply};
@@ -32,6 +32,8 @@ pub(super) struct Owned {
     pub(super) trust: Trust,
     pub(super) term_ms: i32,
     pub(super) read_rows: i32,
+    /// Room in the window below which nothing is read.
+    least_rows: i32,
     pub(super) position: Position,
     pub(super) replies: HashMap<RequestId, Reply<Answered>>,
     pub(super) sessions: Sessions,
@@ -68,11 +70,12 @@ impl Owned {
             queue_id,
             sub_id,
             epoch,
-            engine,
             clock,
             trust,
             term_ms,
             read_rows,
+            least_rows: (i32::try_from(engine.room().0).unwrap_or(i32::MAX) / 4).clamp(1, read_rows),
+            engine,
             position: Position::at(low_water),
             replies: HashMap::new(),
             sessions,
@@ -144,12 +147,14 @@ impl Owned {
         {
             self.flush = self.sessions.write.take().map(|s| write(s, self.queue_id, self.epoch, flush));
         }
-        let room = i32::try_from(self.engine.room()).unwrap_or(i32::MAX).min(self.read_rows);
-        if self.read.is_none() && !self.leaving && room > 0 && self.look_at <= Instant::now() {
+        if self.read.is_none()
+            && self.look_at <= Instant::now()
+            && let Some(portion) = self.portion()
+        {
             let (position, ids) = (self.position, (self.queue_id, self.sub_id));
             self.read = self.sessions.read.take().map(|mut session| -> Work<Option<Piece>> {
                 Box::pin(async move {
-                    let piece = position.read(&mut session, ids, room).await;
+                    let piece = position.read(&mut session, ids, portion).await;
                     (session, piece)
                 })
             });
@@ -168,6 +173,14 @@ impl Owned {
             });
         }
         self.deliver();
+    }
+
+    /// What the next read may bring. Nothing while the window has little room: each read has a price of its own.
+    fn portion(&self) -> Option<Portion> {
+        let (rows, bytes) = self.engine.room();
+        let rows = i32::try_from(rows).unwrap_or(i32::MAX).min(self.read_rows);
+        let enough = !self.leaving && rows >= self.least_rows && bytes > 0;
+        enough.then(|| Portion { rows, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) })
     }
 
     /// Hands out the answers that may leave; jobs that nobody takes are given back.
@@ -231,7 +244,7 @@ impl Owned {
         if let Some(deadline) = self.engine.deadline() {
             at = at.min(self.clock.instant(deadline));
         }
-        if self.read.is_none() && !self.leaving && self.engine.room() > 0 {
+        if self.read.is_none() && self.portion().is_some() {
             at = at.min(self.look_at);
         }
         at
