@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn an_error_becomes_a_temporary_failure_with_its_causes() {
         let inner = std::io::Error::other("disk full");
-        let failure = Failure::from(std::io::Error::new(std::io::ErrorKind::Other, inner));
+        let failure = Failure::from(std::io::Error::other(inner));
         assert_eq!(failure.message(), "disk full");
         assert!(matches!(api::Outcome::from(failure), api::Outcome::TempFail { retry_in_ms: None, .. }));
     }

@@ -57,7 +57,7 @@ pub(crate) enum Meaning {
 pub(crate) fn meaning(error: &tokio_postgres::Error) -> Meaning {
     let Some(code) = error.code() else {
         // Not the server's word: the connection, unless it is about converting values.
-        let io = error.source().is_some_and(|cause| cause.is::<io::Error>());
+        let io = error.source().is_some_and(<dyn Error>::is::<io::Error>);
         return if error.is_closed() || io { Meaning::Lost } else { Meaning::Failed };
     };
     match code.code() {

@@ -52,7 +52,7 @@ pub struct WorkerBuilder {
     token: Option<String>,
     queues: Vec<String>,
     handlers: Handlers,
-    transactional: Vec<(Arc<dyn Execute>, (usize, usize), Option<Vec<String>>)>,
+    transactional: Vec<Batches>,
     concurrency: usize,
     prefetch: usize,
     lease: Duration,
@@ -60,6 +60,14 @@ pub struct WorkerBuilder {
     drain: Duration,
     name: Option<String>,
     version: Option<String>,
+}
+
+/// A transactional handler.
+struct Batches {
+    execute: Arc<dyn Execute>,
+    /// Connections, and jobs of a batch.
+    limits: (usize, usize),
+    types: Option<Vec<String>>,
 }
 
 impl WorkerBuilder {
@@ -124,7 +132,7 @@ impl WorkerBuilder {
     /// Handles jobs in batches, each in one database transaction together with their completion.
     pub fn register_transactional<H: TransactionalHandler>(mut self, handler: Transactional<H>) -> Self {
         let (limits, types) = (handler.limits(), handler.types());
-        self.transactional.push((Arc::new(handler), limits, types));
+        self.transactional.push(Batches { execute: Arc::new(handler), limits, types });
         self
     }
 
@@ -218,7 +226,7 @@ impl WorkerBuilder {
             },
         };
         let mut lanes = Vec::new();
-        for (execute, (connections, batch), types) in self.transactional {
+        for Batches { execute, limits: (connections, batch), types } in self.transactional {
             range("connections", connections as u128, 1, 1_000)?;
             range("batch", batch as u128, 1, 10_000)?;
             lanes.push(LaneParts { settings: lane(types, true, connections), execute });
@@ -243,7 +251,7 @@ impl WorkerBuilder {
     /// No job may have two handlers that both grab it.
     fn check_types(&self) -> Result<(), BuildError> {
         let mut lanes: Vec<Option<Vec<String>>> =
-            self.transactional.iter().map(|(_, _, types)| types.clone()).collect();
+            self.transactional.iter().map(|batches| batches.types.clone()).collect();
         if !self.handlers.is_empty() {
             lanes.push(self.handlers.types());
         }

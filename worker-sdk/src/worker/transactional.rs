@@ -165,7 +165,7 @@ impl<H: TransactionalHandler> Transactional<H> {
         // Groups still to be done; a group that fails is halved until the job that fails it is alone.
         let mut groups = vec![batch];
         while let Some(mut group) = groups.pop() {
-            let (go_on, stopped): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| goes_on(job));
+            let (go_on, stopped): (Vec<_>, Vec<_>) = group.into_iter().partition(goes_on);
             group = go_on;
             for job in stopped {
                 let told = job.stop().reason() == Some(StopReason::Shutdown);

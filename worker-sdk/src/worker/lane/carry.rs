@@ -1,0 +1,90 @@
+//! Starting jobs, and what their handlers say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_common::api;
+use tokio::task::{Id, JoinError};
+use tokio::time::Instant;
+
+use super::super::execute::{Task, Verdict};
+use super::super::leases::Lease;
+use super::{Lane, Ready};
+
+/// What became of the jobs of one call, and how long the call took.
+pub(super) type Carried = (Vec<(Lease, Verdict)>, Duration);
+
+impl Lane {
+    pub(super) fn start_ready(&mut self) {
+        while self.drain.is_none() && self.running.len() < self.settings.concurrency && !self.ready.is_empty()
+        {
+            let batch = self.execute.batch().min(self.ready.len());
+            let tasks: Vec<Task> = self.ready.drain(..batch).map(|ready| ready.task).collect();
+            let held: Vec<Lease> = tasks.iter().map(|task| Arc::clone(&task.lease)).collect();
+            let call = Arc::clone(&self.execute).run(tasks);
+            let handle = self.running.spawn(async move {
+                let started = Instant::now();
+                (call.await, started.elapsed())
+            });
+            if self.execute.droppable() {
+                for lease in &held {
+                    self.leases.droppable(lease, handle.clone());
+                }
+            }
+            self.running_jobs += held.len();
+            self.calls.insert(handle.id(), held);
+        }
+    }
+
+    pub(super) fn on_ended(&mut self, ended: Result<(Id, Carried), JoinError>) {
+        match ended {
+            Ok((id, (verdicts, took))) => {
+                self.running_jobs -= self.calls.remove(&id).map_or(0, |leases| leases.len());
+                self.pace = Some(self.pace.map_or(took, |pace| pace.mul_f64(0.8) + took.mul_f64(0.2)));
+                for (lease, verdict) in verdicts {
+                    match verdict {
+                        Verdict::Send(outcome) => self.tell(&lease, outcome),
+                        Verdict::Committed => {
+                            self.summary.succeeded += 1;
+                            self.leases.release(&lease);
+                        }
+                        Verdict::Gone => {
+                            self.summary.lost += 1;
+                            self.leases.release(&lease);
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                let leases = self.calls.remove(&error.id()).unwrap_or_default();
+                self.running_jobs -= leases.len();
+                for lease in leases {
+                    if self.drain.as_ref().is_some_and(|drain| drain.dropped) {
+                        // It has ended, so another worker may have it.
+                        self.tell(&lease, api::Outcome::Decline);
+                    } else {
+                        self.summary.lost += 1;
+                        self.leases.release(&lease);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Jobs that wait here for half of their lease are better off elsewhere, and fewer must be fetched ahead.
+    pub(super) fn decline_overdue(&mut self) {
+        let now = Instant::now();
+        while let Some(oldest) = self.ready.front()
+            && now >= self.overdue_at(oldest)
+        {
+            self.pace = Some(self.leases.length());
+            if let Some(Ready { task, .. }) = self.ready.pop_front() {
+                self.tell(&task.lease, api::Outcome::Decline);
+            }
+        }
+    }
+
+    pub(super) fn overdue_at(&self, ready: &Ready) -> Instant {
+        ready.anchor + self.leases.length() / 2
+    }
+}
