@@ -11,17 +11,22 @@ pub mod metrics;
 pub mod routes;
 pub mod serve;
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidemill_common::config::ConfigError;
+use tidemill_common::config::{ConfigError, HttpSettings};
+use tidemill_common::db::Target;
 use tidemill_common::service::{BoxError, Context, Pace};
 
 use discover::Discover;
-use engine::Limits;
+use http::{ApiState, Pool, Tokens};
 use metrics::DispatchMetrics;
 use routes::Routes;
 use serve::Identity;
 
+/// How often a dispatcher looks which queues there are and who owns them.
+const DISCOVER: Duration = Duration::from_millis(250);
 /// Rows read from the log at a time: a bound on the memory of one read, not on the window.
 const READ_ROWS: i32 = 5_000;
 /// Finished leases an owner remembers, to answer `already`.
@@ -34,41 +39,84 @@ const FLUSH_UNITS: usize = 2_000;
 /// # Errors
 /// A sentence about the configuration, or the address that cannot be listened on.
 pub fn build(cx: &mut Context) -> Result<(), BoxError> {
+    let settings = Arc::clone(&cx.settings);
+    let target = database(cx)?;
+    let tokens = settings.http.tokens_file.as_deref().map(Tokens::load).transpose()?;
+    let (listener, address) = bind(&settings.http)?;
+    let advertise = advertised(&settings.http, address)?;
+
+    let routes = Routes::default();
+    let condition = cx.readiness().condition(&format!("database {}", target.name()));
+    let discover = Discover::new(
+        cx.session(&target),
+        Arc::clone(&target),
+        settings.dispatcher.queues.clone(),
+        identity(cx, advertise),
+        routes.clone(),
+        cx.tasks(),
+        DispatchMetrics::new(&cx.metrics)?,
+        condition,
+    );
+    cx.run(discover, Pace::every(DISCOVER));
+
+    let limits = http::Limits::from(&settings.http);
+    let api = ApiState::new(routes, cx.instance, Pool::new(target), limits, tokens, cx.shutdown.clone())?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    tracing::info!(%address, "http server listening");
+    cx.spawn("http", http::serve(listener, http::router(api), cx.shutdown.clone()));
+    Ok(())
+}
+
+/// The one database to serve.
+fn database(cx: &Context) -> Result<Arc<Target>, ConfigError> {
+    let mut databases = cx.databases(&cx.settings.dispatcher.databases)?;
+    if databases.len() == 1
+        && let Some(target) = databases.pop()
+    {
+        return Ok(target);
+    }
+    let names: Vec<_> = databases.iter().map(|target| target.name()).collect();
+    Err(ConfigError::sentence(format!(
+        "dispatcher.databases names {} databases ({}): a dispatcher serves one, say which",
+        names.len(),
+        names.join(", ")
+    )))
+}
+
+fn identity(cx: &Context, address: String) -> Identity {
     let settings = &cx.settings.dispatcher;
-    let databases = cx.databases(&settings.databases)?;
-    let [target] = databases.as_slice() else {
-        let names: Vec<_> = databases.iter().map(|t| t.name()).collect();
-        let names = names.join(", ");
-        return Err(ConfigError::sentence(format!(
-            "dispatcher.databases names {} databases ({names}): a dispatcher serves one, say which",
-            databases.len()
-        ))
-        .into());
-    };
-    let identity = Identity {
+    Identity {
         instance: cx.instance,
-        address: String::new(),
+        address,
         term_ms: i32::try_from(settings.term_ms).unwrap_or(i32::MAX),
         read_rows: READ_ROWS,
-        limits: Limits {
+        limits: engine::Limits {
             window_jobs: settings.window_jobs as usize,
             window_bytes: usize::try_from(settings.window_bytes).unwrap_or(usize::MAX),
             finished: FINISHED,
             flush_units: FLUSH_UNITS,
         },
-    };
-    let routes = Routes::default();
-    let condition = cx.readiness().condition(&format!("database {}", target.name()));
-    let discover = Discover::new(
-        cx.session(target),
-        Arc::clone(target),
-        settings.queues.clone(),
-        identity,
-        routes,
-        cx.tasks(),
-        DispatchMetrics::new(&cx.metrics)?,
-        condition,
-    );
-    cx.run(discover, Pace::every(std::time::Duration::from_millis(250)));
-    Ok(())
+    }
+}
+
+/// Where other dispatchers reach this one.
+fn advertised(settings: &HttpSettings, address: SocketAddr) -> Result<String, ConfigError> {
+    match &settings.advertise {
+        Some(url) => Ok(url.trim_end_matches('/').to_owned()),
+        None if address.ip().is_unspecified() => Err(ConfigError::sentence(format!(
+            "http.listen = {address} is no address that other dispatchers could call: set http.advertise to one, \
+             such as http://dispatcher-1:{}",
+            address.port()
+        ))),
+        None => Ok(format!("http://{address}")),
+    }
+}
+
+fn bind(settings: &HttpSettings) -> Result<(TcpListener, SocketAddr), ConfigError> {
+    let wanted = settings.address();
+    let refuse = |error: std::io::Error| ConfigError::sentence(format!("http.listen = {wanted}: {error}"));
+    let listener = TcpListener::bind(wanted).map_err(refuse)?;
+    listener.set_nonblocking(true).map_err(refuse)?;
+    let address = listener.local_addr().map_err(refuse)?;
+    Ok((listener, address))
 }
