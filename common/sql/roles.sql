@@ -72,7 +72,7 @@ begin
             ('pgq_reader', 'pgq', '{batch_event_sql,batch_event_tables,find_tick_helper,register_consumer,
                 register_consumer_at,unregister_consumer,next_batch,next_batch_info,next_batch_custom,get_batch_events,
                 get_batch_info,get_batch_cursor,event_retry,batch_retry,force_tick,finish_batch}'::text[]),
-            ('pgq_reader', 'tidemill', '{read_events,event_source,event_tables,tick_snapshot}'),
+            ('pgq_reader', 'tidemill', '{read_events,event_source,event_branches,event_tables,tick_snapshot}'),
             ('pgq_writer', 'pgq', '{insert_event,current_event_table,jsontriga,logutriga,sqltriga}'),
             ('pgq_admin', 'pgq', '{*}'),
             ('pgq_admin', 'tidemill', '{require_identity,record_identity,require_read_committed,rotate,event_tables}'),

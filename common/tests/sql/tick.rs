@@ -3,7 +3,9 @@
 use tidemill_common::testing::Cluster;
 use tokio_postgres::Client;
 
-use crate::support::{all, consume, database, delivered, message, one, queue, refused, rows, run, tick};
+use crate::support::{
+    all, alone, consume, database, delivered, message, one, queue, refused, rows, run, tick,
+};
 
 #[tokio::test]
 async fn a_pass_ticks_what_has_news_and_nothing_else() {
@@ -34,7 +36,7 @@ async fn a_straggler_makes_its_queue_tick_again() {
 
 #[tokio::test]
 async fn an_idle_queue_in_a_busy_cluster_is_not_ticked_again() {
-    let (db, client) = database().await;
+    let (db, client, _turn) = alone().await;
     queue(&client).await;
     let other = db.client().await;
     run(&other, "begin; select txid_current()").await;
