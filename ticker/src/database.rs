@@ -79,7 +79,13 @@ impl Database {
     #[must_use]
     pub fn new(session: Session, holder: Uuid, term: Duration, shutdown: Shutdown) -> Self {
         let name = session.target().name().to_owned();
-        Self { name, holder, term, shutdown, state: Mutex::new(State { session, checked: false, held: None }) }
+        Self {
+            name,
+            holder,
+            term,
+            shutdown,
+            state: Mutex::new(State { session, checked: false, held: None }),
+        }
     }
 
     /// Its name in the configuration.

@@ -40,7 +40,10 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
         let ready = cx.readiness().condition(&format!("database {}", target.name()));
         let tick = Tick::new(Arc::clone(&database), metrics.clone(), ready);
         let wake = cx.run(tick, Pace::between(min, max).with_gap(min));
-        cx.run(Promote::new(Arc::clone(&database), wake), Pace::between(min.max(Duration::from_millis(20)).min(max), max));
+        cx.run(
+            Promote::new(Arc::clone(&database), wake),
+            Pace::between(min.max(Duration::from_millis(20)).min(max), max),
+        );
         let rotate = Rotate::new(Arc::clone(&database), metrics.clone());
         cx.run(rotate, Pace::between(locked, maintain).with_gap(locked));
         let shutdown = cx.shutdown.clone();

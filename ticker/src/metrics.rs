@@ -32,7 +32,10 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             events: IntCounterVec::new(
-                Opts::new("tidemill_produce_events_total", "Events that came into a queue, by its event sequence."),
+                Opts::new(
+                    "tidemill_produce_events_total",
+                    "Events that came into a queue, by its event sequence.",
+                ),
                 &["database", "queue"],
             )?,
             failures: IntCounterVec::new(
@@ -40,12 +43,18 @@ impl Metrics {
                 &["database"],
             )?,
             duration: HistogramVec::new(
-                HistogramOpts::new("tidemill_tick_duration_seconds", "Time of one pass over all queues of a database.")
-                    .buckets(SECONDS_BUCKETS.to_vec()),
+                HistogramOpts::new(
+                    "tidemill_tick_duration_seconds",
+                    "Time of one pass over all queues of a database.",
+                )
+                .buckets(SECONDS_BUCKETS.to_vec()),
                 &["database"],
             )?,
             age: GaugeVec::new(
-                Opts::new("tidemill_tick_age_seconds", "Time since a queue's last tick; an idle queue ticks rarely."),
+                Opts::new(
+                    "tidemill_tick_age_seconds",
+                    "Time since a queue's last tick; an idle queue ticks rarely.",
+                ),
                 &["database", "queue"],
             )?,
             active: IntGaugeVec::new(
@@ -57,7 +66,10 @@ impl Metrics {
                 &["database"],
             )?,
             blocked: IntGaugeVec::new(
-                Opts::new("tidemill_maintain_blocked", "Queues that are due for rotation and cannot, by reason."),
+                Opts::new(
+                    "tidemill_maintain_blocked",
+                    "Queues that are due for rotation and cannot, by reason.",
+                ),
                 &["database", "reason"],
             )?,
             queues: Arc::new(LabelLimit::new()),

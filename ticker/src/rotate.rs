@@ -80,7 +80,10 @@ impl Step for Rotate {
                 }
                 Ok(Rotation::Blocked(reason)) => {
                     tracing::debug!(
-                        database.name = self.database.name(), queue.name = queue, reason = reason.as_str(), "rotation skipped"
+                        database.name = self.database.name(),
+                        queue.name = queue,
+                        reason = reason.as_str(),
+                        "rotation skipped"
                     );
                     *round.blocked.entry(reason.as_str()).or_default() += 1;
                 }

@@ -43,14 +43,21 @@ impl Tick {
                     total += new_events;
                     self.metrics.ticked(self.database.name(), queue, *new_events);
                     tracing::debug!(
-                        database.name = self.database.name(), queue.name = queue, tick.id = tick.0, new_events, "ticked"
+                        database.name = self.database.name(),
+                        queue.name = queue,
+                        tick.id = tick.0,
+                        new_events,
+                        "ticked"
                     );
                 }
                 Ticked::Failed { queue, problem } => {
                     self.metrics.failed(self.database.name());
                     if self.failing.get(queue) != Some(problem) {
                         tracing::warn!(
-                            database.name = self.database.name(), queue.name = queue, problem, "queue could not be ticked"
+                            database.name = self.database.name(),
+                            queue.name = queue,
+                            problem,
+                            "queue could not be ticked"
                         );
                     }
                     failing.insert(queue.clone(), problem.clone());
