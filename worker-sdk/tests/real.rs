@@ -1,0 +1,311 @@
+//! The worker with everything real: PostgreSQL, ticker, dispatchers.
+//!
+//! Needs the binaries: `cargo build --workspace --bins`.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tidemill_common::testing::{Cluster, Service, TestDb, wait_for};
+use tidemill_worker::produce::{self, HttpProducer, InsertError, ProduceError};
+use tidemill_worker::{
+    CallError, Failure, Job, JobKind, JobOptions, NewJob, Outcome, RunError, Summary, Transactional,
+    TransactionalHandler, Worker, WorkerBuilder, connect_without_tls,
+};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, Transaction};
+use tokio_util::sync::CancellationToken;
+
+const QUEUE: &str = "work";
+const PATIENCE: Duration = Duration::from_secs(40);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Add {
+    n: i64,
+}
+
+impl JobKind for Add {
+    const TYPE: &'static str = "add";
+}
+
+/// A database with a job queue, a ticker, and dispatchers.
+struct Mill {
+    database: TestDb,
+    _ticker: Service,
+    dispatchers: Vec<Service>,
+    client: Client,
+}
+
+impl Mill {
+    async fn start(dispatchers: usize) -> Result<Mill> {
+        let database = Cluster::shared().database().await;
+        let client = database.client().await;
+        let settings = r#"{"backoff_base_ms": 20, "backoff_cap_ms": 50, "max_attempts": 3}"#;
+        client
+            .batch_execute(&format!(
+                "select tidemill.create_job_queue('{QUEUE}', '{settings}');
+                 create table public.total (one int primary key default 1, n int8 not null, rows int8 not null);
+                 insert into public.total (n, rows) values (0, 0);
+                 create table public.added (n int8 primary key);"
+            ))
+            .await?;
+        let toml = format!("[[databases]]\nname = \"{}\"\nurl = \"{}\"\n", database.name(), database.url());
+        let ticker = Service::start("tidemill-ticker", &toml, &[]).await?;
+        let mut started = Vec::new();
+        for _ in 0..dispatchers {
+            started.push(Service::start("tidemill-dispatcher", &toml, &[]).await?);
+        }
+        Ok(Mill { database, _ticker: ticker, dispatchers: started, client })
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.dispatchers.iter().map(|dispatcher| format!("http://{}", dispatcher.http_address())).collect()
+    }
+
+    fn builder(&self) -> WorkerBuilder {
+        let mut urls = self.urls().into_iter();
+        let first = Worker::builder(urls.next().expect("a dispatcher"));
+        let builder = urls.fold(first, |builder, url| builder.or(url));
+        builder.queue(QUEUE).lease(Duration::from_secs(2)).drain(Duration::from_secs(5)).name("test")
+    }
+
+    fn adder(&self, adder: Adder) -> Transactional<Adder> {
+        let config = self.database.url().parse().expect("a URL that the driver reads");
+        Transactional::new(connect_without_tls(config), adder).connections(3).batch(20)
+    }
+
+    async fn put(&self, numbers: std::ops::Range<i64>) -> Result<()> {
+        let jobs: Vec<Add> = numbers.map(|n| Add { n }).collect();
+        produce::insert_many(&self.client, QUEUE, &jobs, &JobOptions::default()).await?;
+        Ok(())
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        self.client.query_one(sql, &[]).await.expect("the test's own query").get(0)
+    }
+
+    async fn until(&self, what: &str, sql: &str, value: i64) {
+        wait_for(what, PATIENCE, async || (self.number(sql).await == value).then_some(())).await;
+    }
+}
+
+struct Running {
+    shutdown: CancellationToken,
+    task: JoinSet<Result<Summary, RunError>>,
+}
+
+impl Running {
+    fn start(builder: WorkerBuilder) -> Running {
+        let shutdown = CancellationToken::new();
+        let worker = builder.build().expect("a good worker");
+        let mut task = JoinSet::new();
+        task.spawn(worker.run(shutdown.clone().cancelled_owned()));
+        Running { shutdown, task }
+    }
+
+    async fn stop(mut self) -> Summary {
+        self.shutdown.cancel();
+        self.task.join_next().await.expect("asked once").expect("no panic").expect("a worker that ran")
+    }
+}
+
+/// Adds numbers in the database, each once; fails for the number it cannot bear.
+#[derive(Default)]
+struct Adder {
+    poison: Option<i64>,
+    /// Called before every transaction's work, with its number.
+    calls: Arc<AtomicUsize>,
+    /// Cuts its own connection in the first calls.
+    cuts: AtomicI64,
+}
+
+impl TransactionalHandler for Adder {
+    type Args = Add;
+
+    async fn handle(&self, tx: &Transaction<'_>, jobs: &[Job<Add>]) -> Result<(), Failure> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let numbers: Vec<i64> = jobs.iter().map(|job| job.args.n).collect();
+        // The primary key notices a second time that was committed.
+        tx.execute("insert into public.added select * from unnest($1::int8[])", &[&numbers]).await?;
+        tx.execute(
+            "update public.total set n = n + $1, rows = rows + $2",
+            &[&numbers.iter().sum::<i64>(), &i64::try_from(numbers.len())?],
+        )
+        .await?;
+        if self.cuts.fetch_sub(1, Ordering::SeqCst) > 0 {
+            tx.execute("select pg_terminate_backend(pg_backend_pid())", &[]).await?;
+        }
+        if numbers.iter().any(|n| Some(*n) == self.poison) {
+            return Err(Failure::temporary("cannot bear it"));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_every_way_to_produce_are_carried_out() -> Result<()> {
+    let mut mill = Mill::start(1).await?;
+    let later = JobOptions { delay_ms: Some(300), ..JobOptions::default() };
+    let now = JobOptions::default();
+
+    let tx = mill.client.transaction().await?;
+    produce::insert(&tx, QUEUE, &Add { n: 1 }, &now).await?;
+    tx.commit().await?;
+    let tx = mill.client.transaction().await?;
+    produce::insert(&tx, QUEUE, &Add { n: 2 }, &now).await?;
+    tx.rollback().await?;
+    let ids = produce::insert_many(&mill.client, QUEUE, &[Add { n: 3 }, Add { n: 4 }], &now).await?;
+    assert_eq!(ids.len(), 2);
+    produce::insert(&mill.client, QUEUE, &Add { n: 5 }, &later).await?;
+    let http = HttpProducer::new(&mill.urls(), None)?;
+    let inserted = http.insert(QUEUE, &Add { n: 6 }, &now).await?;
+    assert!(!inserted.duplicate);
+    assert_eq!(http.insert_many(QUEUE, &[Add { n: 7 }, Add { n: 8 }], &now).await?.len(), 2);
+
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let (record, changed) = (Arc::clone(&seen), Arc::new(Notify::new()));
+    let signal = Arc::clone(&changed);
+    let worker = Running::start(mill.builder().register(move |job: Job<Add>| {
+        record.lock().unwrap().insert(job.args.n);
+        signal.notify_one();
+        async { Ok(()) }
+    }));
+    let expected = BTreeSet::from([1, 3, 4, 5, 6, 7, 8]);
+    wait_for("all seen", PATIENCE, async || (*seen.lock().unwrap() == expected).then_some(())).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.succeeded, summary.lost, summary.unsent), (7, 0, 0));
+
+    // What cannot work says why.
+    let refused = produce::insert(&mill.client, "nowhere", &Add { n: 1 }, &now).await.unwrap_err();
+    assert!(matches!(refused, InsertError::Insert(..)));
+    let refused = http.insert("nowhere", &Add { n: 1 }, &now).await.unwrap_err();
+    assert!(matches!(refused, ProduceError::Call(_, CallError::Refused(_))), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_retried_until_they_are_dead_letters() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    mill.put(0..4).await?;
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&attempts);
+    let worker = Running::start(mill.builder().register(move |job: Job<Add>| {
+        record.lock().unwrap().push((job.args.n, job.attempt()));
+        async move {
+            match (job.args.n, job.attempt()) {
+                (0, 1) => panic!("first try"),
+                (1, _) => Err(Failure::temporary("never works")),
+                (2, _) => Err(Failure::permanent("hopeless")),
+                (3, 1) => Ok(Outcome::Replace(vec![NewJob::new(
+                    Add::TYPE,
+                    Some(serde_json::value::to_raw_value(&Add { n: 9 })?),
+                    JobOptions::default(),
+                )])),
+                _ => Ok(Outcome::Complete),
+            }
+        }
+    }));
+    mill.until("two dead letters", "select count(*) from tidemill.dead", 2).await;
+    wait_for("the second try", PATIENCE, async || {
+        let seen = attempts.lock().unwrap();
+        (seen.contains(&(0, 2)) && seen.contains(&(1, 3))).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    let mut seen = attempts.lock().unwrap().clone();
+    seen.sort_unstable();
+    seen.retain(|(n, _)| *n < 3);
+    assert_eq!(seen, [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (2, 1)]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_job_fails_alone_and_the_others_commit() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    mill.put(0..50).await?;
+    let adder = Adder { poison: Some(17), ..Adder::default() };
+    let worker = Running::start(mill.builder().register_transactional(mill.adder(adder)));
+    mill.until("the others are done", "select rows from public.total", 49).await;
+    mill.until("poison is dead", "select count(*) from tidemill.dead", 1).await;
+    worker.stop().await;
+    assert_eq!(mill.number("select n from public.total").await, (0..50).sum::<i64>() - 17);
+    assert_eq!(mill.number("select count(*) from tidemill.waiting").await, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn effects_happen_once_while_connections_are_cut() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    mill.put(0..400).await?;
+    let adder = Adder { cuts: AtomicI64::new(5), ..Adder::default() };
+    let calls = Arc::clone(&adder.calls);
+    let worker = Running::start(mill.builder().register_transactional(mill.adder(adder)));
+    // Also from outside, at any moment: in the middle, during COMMIT.
+    for _ in 0..10 {
+        let seen = calls.load(Ordering::SeqCst);
+        wait_for("some more calls", PATIENCE, async || {
+            let done = mill.number("select rows from public.total").await == 400;
+            (done || calls.load(Ordering::SeqCst) > seen).then_some(())
+        })
+        .await;
+        mill.client
+            .execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity
+                  where datname = current_database() and application_name = '' and pid <> pg_backend_pid()",
+                &[],
+            )
+            .await?;
+    }
+    mill.until("all added", "select rows from public.total", 400).await;
+    worker.stop().await;
+    assert_eq!(mill.number("select n from public.total").await, (0..400).sum::<i64>());
+    assert_eq!(mill.number("select count(*) from public.added").await, 400);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn effects_happen_once_while_dispatchers_are_killed() -> Result<()> {
+    let mut mill = Mill::start(2).await?;
+    let worker = Running::start(mill.builder().register_transactional(mill.adder(Adder::default())));
+    mill.put(0..500).await?;
+    wait_for("some are added", PATIENCE, async || {
+        (mill.number("select rows from public.total").await > 0).then_some(())
+    })
+    .await;
+    mill.put(500..1_000).await?;
+    mill.dispatchers[0].kill9();
+    mill.until("all added", "select rows from public.total", 1_000).await;
+    mill.put(1_000..1_100).await?;
+    mill.until("the other one goes on", "select rows from public.total", 1_100).await;
+    let summary = worker.stop().await;
+    assert_eq!(mill.number("select n from public.total").await, (0..1_100).sum::<i64>());
+    assert_eq!(summary.failed, 0);
+    mill.dispatchers.clear();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_outlives_its_lease_runs_once() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    mill.put(0..3).await?;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&runs);
+    let worker = Running::start(mill.builder().lease(Duration::from_secs(1)).register(move |job: Job<Add>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            tokio::select! {
+                reason = job.stop().requested() => panic!("{reason:?}"),
+                () = tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(3)) => Ok(()),
+            }
+        }
+    }));
+    wait_for("all run", PATIENCE, async || (runs.load(Ordering::SeqCst) == 3).then_some(())).await;
+    // The drain budget is longer than what is left of the handlers.
+    let summary = worker.stop().await;
+    assert_eq!((summary.succeeded, summary.lost, runs.load(Ordering::SeqCst)), (3, 0, 3));
+    Ok(())
+}
