@@ -39,7 +39,7 @@ trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 /// A stream that is not shut down before the other side has ended it. The driver hangs up as soon as its
-/// request is written, and PgBouncer throws the request of a client that has gone away.
+/// request is written, and `PgBouncer` throws the request of a client that has gone away.
 struct Patient(Box<dyn Socket>);
 
 impl AsyncRead for Patient {
