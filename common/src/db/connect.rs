@@ -17,9 +17,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cancel::{Peer, cancel};
 use super::error::DbCause;
+use super::hosts::HostEntry;
 use super::target::Target;
 use super::tls;
-use super::url::{HostEntry, Parsed, SslMode};
+use super::url::{Parsed, SslMode};
 use crate::service::Wake;
 
 /// So many connections are opened by this process at a time, so that a restarted server is not met by all of

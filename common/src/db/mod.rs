@@ -5,6 +5,8 @@ mod cancel;
 mod connect;
 mod conninfo;
 mod error;
+mod hosts;
+mod identity;
 mod session;
 mod target;
 mod tls;
@@ -12,7 +14,8 @@ mod tx;
 mod url;
 
 pub use error::{Class, DbCause, DbError};
-pub use session::{Param, ServerIdentity, Session};
+pub use identity::ServerIdentity;
+pub use session::{Param, Session};
 pub use target::{Pooler, Target, TargetOptions};
 pub use tls::TlsError;
 pub use tx::{CopyIn, Tx};

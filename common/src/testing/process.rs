@@ -80,7 +80,11 @@ impl Service {
     ///
     /// # Errors
     /// If the binary is missing or cannot be started.
-    pub fn spawn_program(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub fn spawn_program(
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(binary(name)?);
         command.args(arguments);
         let mut child = with_environment(&mut command, environment)
