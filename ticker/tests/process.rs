@@ -72,7 +72,12 @@ async fn one_that_was_frozen_beyond_its_term_does_nothing_when_it_wakes() {
     latency(&client, Duration::from_secs(2)).await;
     let _second = start(&[&db]).await;
     frozen.stop();
-    latency(&client, Duration::from_secs(10)).await;
+    wait_for("the standby takes over", Duration::from_secs(10), async || {
+        let sql = "select epoch from tidemill.ticker_term";
+        (client.query_one(sql, &[]).await.expect("a term").get::<_, i64>(0) == 2).then_some(())
+    })
+    .await;
+    latency(&client, Duration::from_secs(2)).await;
     let term = "select holder::text || ' ' || epoch from tidemill.ticker_term";
     let holder: String = client.query_one(term, &[]).await.expect("a term").get(0);
     frozen.cont();
