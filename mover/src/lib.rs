@@ -53,7 +53,7 @@ const GROUP_PARCELS: usize = 256;
 /// Pages of one parcel that are in memory at once: with the writer, in the channel, being read.
 const PAGES_PER_PARCEL: u64 = 3;
 /// Readers are woken by ticks and verdicts; the pace covers what nobody says.
-const READ_PACE: Pace = Pace::between_ms(20, 500);
+const READ_PACE: Pace = Pace::between_ms(20, 1_000);
 const WRITE_PACE: Pace = Pace::between_ms(500, 2_000);
 const PRUNE_PACE: Pace = Pace::every(Duration::from_secs(60));
 

@@ -28,6 +28,8 @@ pub(crate) struct Line {
     to: QueueName,
     state: State,
     stopped: Option<Stopped>,
+    /// Whether the source was seen to have something to do.
+    news: bool,
     metrics: LineMetrics,
     /// The lag as last seen, and when.
     lag: (f64, Instant),
@@ -73,7 +75,23 @@ pub(crate) struct Surroundings<'a> {
 
 impl Line {
     pub(crate) fn new(queue: QueueName, to: QueueName, metrics: LineMetrics) -> Self {
-        Self { queue, to, state: State::Ready, stopped: None, metrics, lag: (0.0, Instant::now()) }
+        Self {
+            queue,
+            to,
+            state: State::Ready,
+            stopped: None,
+            news: false,
+            metrics,
+            lag: (0.0, Instant::now()),
+        }
+    }
+
+    /// What the source's news say of this queue.
+    pub(crate) fn see(&mut self, news: bool) {
+        self.news = news;
+        if !news {
+            self.see_lag(0);
+        }
     }
 
     /// One pass: what came back is settled, and the next batch is sent on its way. True if there was
@@ -83,14 +101,18 @@ impl Line {
         held: Held,
         around: &mut Surroundings<'_>,
     ) -> Result<bool, MoveError> {
-        if self.stopped.is_some_and(|stopped| Instant::now() < stopped.until) {
+        if self.is_resting() {
             return Ok(false);
         }
         let mut worked = self.settle(around).await?;
         worked |= self.send_rest(around).await?;
-        // One after the other: a batch that was just finished is followed by the next in the same pass.
+        // A batch that was just finished is followed by the next in the same pass.
         if matches!(self.state, State::Ready) && !self.is_resting() {
-            worked |= self.send_next(held, around).await?;
+            if self.news || worked {
+                worked |= self.send_next(held, around).await?;
+            } else {
+                self.go_on(around.source.name());
+            }
         }
         Ok(worked)
     }
@@ -155,7 +177,16 @@ impl Line {
                     around.source.reposition(&self.queue, held.destination, &open.batch, &to).await?;
                 self.after(&source, outcome);
             }
-            Verdict::Stop(reason) => self.stop(&source, reason, reason.sentence()),
+            Verdict::Stop(Reason::NoDestinationQueue) => {
+                let make = format!(
+                    "run `tidemill queue create {} --database {}`",
+                    self.to,
+                    around.outbox.destination()
+                );
+                let why = format!("{}: {make}", Reason::NoDestinationQueue.sentence());
+                self.stop(&source, Reason::NoDestinationQueue, &why);
+            }
+            Verdict::Stop(reason) => self.stop_for(&source, reason),
             Verdict::Refused(why) => self.stop(&source, Reason::Refused, &why),
             Verdict::Again => {}
         }
@@ -255,11 +286,6 @@ impl Line {
         let before = self.stopped.replace(Stopped { reason, until: Instant::now() + REST });
         if before.map(|stopped| stopped.reason) != Some(reason) {
             self.metrics.set_stopped(Some(reason));
-            let why = if reason == Reason::NoDestinationQueue {
-                format!("{why}: `tidemill queue create {}` in the destination makes it", self.to)
-            } else {
-                why.to_owned()
-            };
             tracing::error!(source, queue.name = %self.queue, reason = reason.label(), "queue is not moved: {why}");
         }
     }

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidemill_common::db::Session;
 use tidemill_common::id::{ConsumerName, QueueName};
 use tidemill_common::schema;
 use tidemill_common::service::{Progress, Step, StepError, Wake};
-use tokio::time::Instant;
 
 use crate::error::MoveError;
 use crate::lease::Lease;
@@ -18,8 +16,6 @@ use crate::routes::Routes;
 use crate::source::{PageSize, Source};
 use crate::write::Outbox;
 
-/// How often a source is asked for new queues.
-const RELIST: Duration = Duration::from_secs(5);
 /// The channel on which a ticker says "look".
 const TICKS: &str = "tidemill_tick";
 
@@ -49,7 +45,6 @@ pub struct ReadSource {
     listening: bool,
     /// Connection whose schema was compared.
     checked: u64,
-    listed: Option<Instant>,
     lines: BTreeMap<QueueName, Line>,
 }
 
@@ -58,7 +53,7 @@ impl ReadSource {
     #[must_use]
     pub fn new(session: Session, with: Reading, wake: Wake) -> Self {
         let source = Source::new(session, with.consumer.clone(), with.page);
-        Self { source, with, wake, listening: false, checked: 0, listed: None, lines: BTreeMap::new() }
+        Self { source, with, wake, listening: false, checked: 0, lines: BTreeMap::new() }
     }
 
     /// The schema is compared once per connection: another one may be another server.
@@ -77,21 +72,18 @@ impl ReadSource {
         Ok(())
     }
 
-    /// New queues appear, dropped ones go; those that stay keep what is on the way.
-    async fn list(&mut self) -> Result<(), MoveError> {
-        if self.listed.is_some_and(|listed| listed.elapsed() < RELIST) {
-            return Ok(());
-        }
-        let queues = self.source.queues().await?;
+    /// One cheap query tells where there is something to do. New queues appear, dropped ones go; those that
+    /// stay keep what is on the way.
+    async fn look(&mut self) -> Result<(), MoveError> {
+        let news = self.source.news().await?;
         let mut old = std::mem::take(&mut self.lines);
-        for queue in queues {
+        for (queue, news) in news {
             let Some(to) = self.with.routes.target(&queue) else { continue };
-            let line = old.remove(&queue).unwrap_or_else(|| {
-                Line::new(queue.clone(), to, self.with.metrics.line(self.source.name(), queue.as_str()))
-            });
+            let metrics = || self.with.metrics.line(self.source.name(), queue.as_str());
+            let mut line = old.remove(&queue).unwrap_or_else(|| Line::new(queue.clone(), to, metrics()));
+            line.see(news);
             self.lines.insert(queue, line);
         }
-        self.listed = Some(Instant::now());
         Ok(())
     }
 
@@ -99,11 +91,10 @@ impl ReadSource {
         let Some(held) = self.with.lease.held() else {
             // Standing by: whatever was on the way is decided by its writer and read again by whoever moves.
             self.lines.clear();
-            self.listed = None;
             return Ok(Progress::Idle);
         };
         self.connect().await?;
-        self.list().await?;
+        self.look().await?;
         let mut around =
             Surroundings { source: &mut self.source, outbox: &self.with.outbox, wake: &self.wake };
         let (mut worked, mut failed) = (0, None);

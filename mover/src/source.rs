@@ -6,8 +6,8 @@ use tidemill_common::db::{DbError, Session};
 use tidemill_common::failpoint;
 use tidemill_common::id::{ConsumerName, QueueName};
 use tidemill_common::queue::mover::{
-    Batch, Cursor, DestinationIdentity, Mark, Next, OpenBatch, Outcome, PageRange, finish_moved, next_move,
-    read_move_page, reposition_move, source_queues,
+    Batch, Cursor, DestinationIdentity, Mark, Next, OpenBatch, Outcome, PageRange, finish_moved, move_news,
+    next_move, read_move_page, reposition_move,
 };
 
 use crate::destination::Committed;
@@ -41,10 +41,10 @@ impl Source {
         &self.name
     }
 
-    /// Names of the queues that are there now; names that are not ours are left out.
-    pub(crate) async fn queues(&mut self) -> Result<Vec<QueueName>, DbError> {
-        let names = source_queues(&mut self.session).await?;
-        Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+    /// The queues that are there now, and whether there is something to do; names that are not ours are left out.
+    pub(crate) async fn news(&mut self) -> Result<Vec<(QueueName, bool)>, DbError> {
+        let news = move_news(&mut self.session, &self.consumer).await?;
+        Ok(news.into_iter().filter_map(|(name, news)| Some((name.parse().ok()?, news))).collect())
     }
 
     /// The open batch of a queue, or the next one.

@@ -18,6 +18,7 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 /// Where readers put their parcels.
 #[derive(Debug, Clone)]
 pub struct Outbox {
+    destination: Arc<str>,
     small: Lane,
     large: Lane,
     room: Arc<Semaphore>,
@@ -62,6 +63,7 @@ impl Writers {
     #[must_use]
     pub fn new(sessions: [Session; 2], lease: &Lease, group: GroupSize, room: usize) -> Self {
         let [first, second] = sessions;
+        let destination = first.database();
         let (small_lane, small_inbox) = Lane::new();
         let (large_lane, large_inbox) = Lane::new();
         let alone = GroupSize { parcels: 1, ..group };
@@ -80,7 +82,12 @@ impl Writers {
             ),
             small_wake: small_lane.wake.clone(),
             large_wake: large_lane.wake.clone(),
-            outbox: Outbox { small: small_lane, large: large_lane, room: Arc::new(Semaphore::new(room)) },
+            outbox: Outbox {
+                destination,
+                small: small_lane,
+                large: large_lane,
+                room: Arc::new(Semaphore::new(room)),
+            },
         }
     }
 }
@@ -94,6 +101,11 @@ impl Lane {
 }
 
 impl Outbox {
+    /// Name of the destination database.
+    pub(crate) fn destination(&self) -> &str {
+        &self.destination
+    }
+
     /// Room for one parcel, in the order of asking; none after a while.
     pub(crate) async fn room(&self) -> Option<OwnedSemaphorePermit> {
         let room = Arc::clone(&self.room).acquire_owned();

@@ -292,15 +292,20 @@ pub async fn reposition_move(
     outcome(&row).map_err(|error| DbError::decode(OP, &session.database(), error))
 }
 
-/// Names of the queues of a source.
+/// Every queue of a source, and whether the consumer has something to do there.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn source_queues(session: &mut Session) -> Result<Vec<String>, DbError> {
-    const OP: &str = "list queues";
-    let rows = session.query(OP, "select queue_name from pgq.queue order by queue_name", &[]).await?;
-    let names: Result<_, _> = rows.iter().map(|row| row.try_get(0)).collect();
-    names.map_err(|error| DbError::decode(OP, &session.database(), error))
+pub async fn move_news(
+    session: &mut Session,
+    consumer: &ConsumerName,
+) -> Result<Vec<(String, bool)>, DbError> {
+    const OP: &str = "look for news";
+    let consumer = consumer.as_str();
+    let rows =
+        session.query(OP, "select o_queue, o_news from tidemill.move_news($1)", &[text(&consumer)]).await?;
+    let news: Result<_, _> = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
+    news.map_err(|error| DbError::decode(OP, &session.database(), error))
 }
 
 /// Takes or renews the mover's lease.

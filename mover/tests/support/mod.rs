@@ -293,9 +293,9 @@ impl Mover {
         let readers = self.readers.iter_mut().map(|reader| Box::pin(drive(reader)));
         let held = wait_for(what, SOON, async || condition().await.then_some(()));
         tokio::select! {
-            error = drive(&mut self.hold) => Err(error),
-            error = drive(&mut self.small) => Err(error),
-            error = drive(&mut self.large) => Err(error),
+            error = Box::pin(drive(&mut self.hold)) => Err(error),
+            error = Box::pin(drive(&mut self.small)) => Err(error),
+            error = Box::pin(drive(&mut self.large)) => Err(error),
             (error, _, _) = select_all(readers) => Err(error),
             () = held => Ok(()),
         }
@@ -306,9 +306,9 @@ impl Mover {
         let readers = self.readers.iter_mut().map(|reader| Box::pin(persist(reader)));
         let held = wait_for(what, SOON, async || condition().await.then_some(()));
         tokio::select! {
-            () = persist(&mut self.hold) => {}
-            () = persist(&mut self.small) => {}
-            () = persist(&mut self.large) => {}
+            () = Box::pin(persist(&mut self.hold)) => {}
+            () = Box::pin(persist(&mut self.small)) => {}
+            () = Box::pin(persist(&mut self.large)) => {}
             _ = select_all(readers) => {}
             () = held => {}
         }
@@ -336,13 +336,13 @@ async fn drive<S: Step>(step: &mut S) -> StepError {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "shown if the test fails")]
 async fn persist<S: Step>(step: &mut S) {
     loop {
         match step.step().await {
             Ok(Progress::Worked(_)) => tokio::task::yield_now().await,
             Ok(Progress::Idle) => pause().await,
             Err(error) => {
-                // Shown if the test fails.
                 println!("{} {}: {}", S::NAME, step.label(), tidemill_common::error_chain(error.source()));
                 pause().await;
             }
