@@ -149,13 +149,18 @@ impl Client {
         timeout: Duration,
         headers: HeaderMap,
     ) -> Result<A, CallError> {
-        let used = self.current.load(Ordering::Relaxed) % self.endpoints.len();
+        let used = self.current.load(Ordering::Relaxed);
         let url = &self.endpoints[used];
         let answer = self.call(url, path, body, timeout, headers).await;
         if matches!(&answer, Err(error) if !error.is_refusal()) {
             self.turn_from(used);
         }
         answer
+    }
+
+    /// The dispatcher that answered last has nothing to say, as one that is about to leave: ask another next time.
+    pub(crate) fn look_elsewhere(&self) {
+        self.turn_from(self.current.load(Ordering::Relaxed));
     }
 
     /// Of several calls that failed at the same endpoint only the first moves on.

@@ -69,7 +69,7 @@ impl Mill {
     fn builder(&self) -> WorkerBuilder {
         let mut urls = self.urls().into_iter();
         let first = Worker::builder(urls.next().expect("a dispatcher"));
-        let builder = urls.fold(first, |builder, url| builder.or(url));
+        let builder = urls.fold(first, WorkerBuilder::or);
         builder.queue(QUEUE).lease(Duration::from_secs(2)).drain(Duration::from_secs(5)).name("test")
     }
 

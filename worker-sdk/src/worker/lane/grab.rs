@@ -111,6 +111,7 @@ impl Lane {
                 // An empty answer that comes at once although it could have waited must not become a storm.
                 let hasty = answer.jobs.is_empty() && !wait.is_zero() && started.elapsed() < wait / 2;
                 if hasty {
+                    self.client.look_elsewhere();
                     self.grab = Grab::Rest { not_before: Some(self.grab_backoff.until(None)) };
                 } else {
                     self.grab_backoff.reset();
