@@ -193,15 +193,17 @@ impl Running {
     async fn until_stopped(mut self) -> ExitCode {
         let failed = tokio::select! {
             name = self.signals.next() => {
+                // First, so that whoever reads the line finds the process no longer ready.
+                self.shutdown.begin();
                 tracing::info!(signal = name, "stopping");
                 false
             }
             loss = self.supervisor.loss() => {
+                self.shutdown.begin();
                 report(loss);
                 true
             }
         };
-        self.shutdown.begin();
         let drained = async {
             let mut failed = false;
             while let Some(ended) = self.supervisor.loss().await {
