@@ -55,10 +55,8 @@ async fn a_pass_that_hangs_is_given_up_after_the_drain_time() {
     service.sigterm();
     service.wait_for_message("stopping", SOON).await.unwrap();
     let admin = service.admin_address();
-    assert!(
-        get(admin, "/readyz").ends_with("not ready: shutting down\n"),
-        "probes are answered while draining"
-    );
+    let answer = get(admin, "/readyz");
+    assert!(answer.ends_with("not ready: shutting down\n"), "probes are answered while draining: {answer}");
     assert_eq!(service.wait_exit(SOON).await.code(), Some(0));
     assert!(begun.elapsed() >= Duration::from_millis(300));
     assert!(service.log_text().contains("stopped before everything was drained"));

@@ -1,6 +1,6 @@
 //! Batch: what a consumer gets.
 
-use crate::support::{all, consume, database, delivered, message, one, queue, refused, run, tick};
+use crate::support::{all, consume, database, delivered, message, one, queue, refused, rows, run, tick};
 
 #[tokio::test]
 async fn all_sessions_of_one_consumer_get_the_same_batch() {
@@ -270,4 +270,26 @@ async fn a_batch_is_read_by_index() {
     let plan = all::<String>(&client, &format!("explain {sql}")).await.join("\n");
     assert!(!plan.contains("Seq Scan"), "{plan}");
     assert_eq!(plan.matches("event_1_").count() / 2, 3, "{plan}");
+}
+
+#[tokio::test]
+async fn a_batch_can_be_read_through_a_cursor() {
+    let (_db, client) = database().await;
+    queue(&client).await;
+    run(&client, "select pgq.insert_event('q', 't', n::text) from generate_series(1, 10) n").await;
+    tick(&client).await;
+    let batch: i64 = one(&client, "select pgq.next_batch('q', 'c')").await;
+    run(&client, "begin").await;
+    let first = format!("select ev_data from pgq.get_batch_cursor({batch}, 'My cursor', 3)");
+    assert_eq!(all::<String>(&client, &first).await, ["1", "2", "3"]);
+    assert_eq!(rows(&client, "fetch 100 from \"My cursor\"").await, 7);
+    let some = format!("select ev_data from pgq.get_batch_cursor({batch}, 'other', 2, $$ev_id > 7$$)");
+    assert_eq!(all::<String>(&client, &some).await, ["8", "9"]);
+    assert_eq!(
+        all::<String>(&client, &format!("select ev_data from pgq.get_batch_cursor({batch}, 'x', null)"))
+            .await
+            .len(),
+        0
+    );
+    run(&client, "rollback").await;
 }
