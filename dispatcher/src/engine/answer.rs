@@ -74,7 +74,10 @@ pub(super) enum Pending {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PendingExtension {
-    Slot(Slot),
+    /// The lease of the entry in this slot is extended.
+    Slot(Slot, LeaseKey),
+    /// The lease is being finished; it is stale once that is committed.
+    Deciding(Slot, LeaseKey),
     Waiting,
     Stale,
     /// Its entry is not read yet.

@@ -199,10 +199,15 @@ impl Engine {
 
     fn extended(&mut self, slot: Slot, until: Micros) {
         let Some(seat) = self.window.get_mut(slot) else { return };
-        if let State::Leased(held, extending) = &mut seat.state {
-            *extending = extending.saturating_sub(1);
-            held.until = held.until.max(until);
-            self.ends.push(Reverse((held.until, slot, held.lease.number)));
+        match &mut seat.state {
+            State::Leased(held, extending) => {
+                *extending = extending.saturating_sub(1);
+                held.until = held.until.max(until);
+                self.ends.push(Reverse((held.until, slot, held.lease.number)));
+            }
+            // It counts if the result that came in the meantime is not committed.
+            State::Finishing(Some(held)) => held.until = held.until.max(until),
+            State::Ready | State::Granting(_) | State::Finishing(None) => {}
         }
     }
 
@@ -210,15 +215,27 @@ impl Engine {
         match pending {
             PendingExtension::Stale => Extended::Stale,
             PendingExtension::Unavailable => Extended::Unavailable,
-            PendingExtension::Slot(slot) => match self.window.get(slot).map(|seat| &seat.state) {
-                Some(State::Leased(held, _)) => Extended::Until(held.until),
-                Some(State::Ready | State::Granting(_) | State::Finishing(_)) | None => Extended::Stale,
+            PendingExtension::Slot(slot, lease) => match self.holds(slot, lease) {
+                Some(until) => Extended::Until(until),
+                None => Extended::Stale,
+            },
+            PendingExtension::Deciding(slot, lease) => match self.holds(slot, lease) {
+                Some(_) => Extended::Unavailable,
+                None => Extended::Stale,
             },
             PendingExtension::Waiting => match cold.extend.pop_front() {
                 Some(0) => Extended::Stale,
                 Some(until) if until > 0 => Extended::Until(Micros(until)),
                 Some(_) | None => Extended::Unavailable,
             },
+        }
+    }
+
+    /// The end of this lease, if the slot's entry is still under it.
+    fn holds(&self, slot: Slot, lease: record::LeaseKey) -> Option<Micros> {
+        match &self.window.get(slot)?.state {
+            State::Leased(held, _) | State::Finishing(Some(held)) if held.lease == lease => Some(held.until),
+            State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => None,
         }
     }
 

@@ -40,7 +40,10 @@ impl Engine {
                     *extending += 1;
                     unit.records.push(Record::Extended { entry, lease: key, ms });
                     unit.effects.push(Effect::Extend { slot, ms });
-                    PendingExtension::Slot(slot)
+                    PendingExtension::Slot(slot, key)
+                }
+                State::Finishing(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
+                    PendingExtension::Deciding(slot, key)
                 }
                 State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => {
                     PendingExtension::Stale

@@ -154,3 +154,25 @@ fn a_lease_in_the_waiting_room_is_extended_there() {
         assert_eq!(extended(rig.answer()), expected);
     }
 }
+
+#[test]
+fn an_extension_committed_while_a_result_waits_is_not_stale() {
+    let mut rig = Rig::ready(&["a"]);
+    let job = rig.grab_one();
+    rig.start_heartbeat(job.lease, 3 * LEASE_MS);
+    rig.take();
+    rig.start_results(&[(job.lease, complete())]);
+    rig.start_heartbeat(job.lease, LEASE_MS);
+    rig.engine.committed(rig.now, ColdAnswers::default());
+    assert_eq!(extended(rig.answer()), Extended::Until(rig.now.plus_ms(3 * LEASE_MS)));
+    for _ in 0..2 {
+        rig.take();
+        rig.engine.refused("bad data");
+    }
+    rig.settle();
+    let answers = rig.answers();
+    assert!(matches!(answers[0].1, Answered::Refused(_)), "{answers:?}");
+    assert!(matches!(&answers[1].1, Answered::Heartbeat(e) if e[..] == [Extended::Unavailable]), "{answers:?}");
+    rig.pass(2 * LEASE_MS);
+    assert_eq!(rig.result(job.lease, complete()), Answer::Ok, "the extension counts");
+}
