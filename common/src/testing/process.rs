@@ -200,7 +200,15 @@ impl Service {
     pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
         let child = &mut self.child;
-        super::wait_for(&what, deadline, async || child.try_wait().expect("a child can be waited for")).await
+        let ask = async || child.try_wait().expect("a child can be waited for");
+        let status = super::wait_for(&what, deadline, ask).await;
+        // What it said last may still be on its way; the reader hangs up after it.
+        let mut count = self.log.count.clone();
+        let last_words = async { while count.changed().await.is_ok() {} };
+        if tokio::time::timeout(deadline, last_words).await.is_err() {
+            tracing::debug!("something that {} started still holds its standard error", self.name);
+        }
+        status
     }
 
     /// True if it has not ended.
