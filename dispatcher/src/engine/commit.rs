@@ -31,6 +31,16 @@ pub struct ColdAnswers {
     extend: VecDeque<i64>,
 }
 
+impl ColdAnswers {
+    /// The first of the answers, taken off.
+    fn split(&mut self, finish: usize, extend: usize) -> Self {
+        Self {
+            finish: self.finish.drain(..finish.min(self.finish.len())).collect(),
+            extend: self.extend.drain(..extend.min(self.extend.len())).collect(),
+        }
+    }
+}
+
 impl Engine {
     /// A unit that writes nothing and waits for nothing is answered at once; any other joins the next flush.
     pub(super) fn submit(&mut self, unit: Unit) {
@@ -104,6 +114,9 @@ impl Engine {
 
     /// Answers one unit and lets its effects take place.
     fn answer(&mut self, unit: Unit, at: Micros, cold: &mut ColdAnswers) {
+        // Also when nobody waits for them: the answers after them are somebody else's.
+        let mut own = cold.split(unit.cold.finish.len(), unit.cold.extend.len());
+        let cold = &mut own;
         // The grants first: the answer to a grab tells of leases that now have an end.
         let mut granted = Vec::new();
         for effect in unit.effects {

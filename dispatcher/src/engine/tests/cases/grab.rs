@@ -131,3 +131,13 @@ fn a_transactional_grant_leaves_the_window_for_the_waiting_room() {
     assert_eq!(cold(&flushed, "finish", "outcome"), ["complete"]);
     assert_eq!(decided(rig.answer()), [Answer::Ok]);
 }
+
+#[test]
+fn answers_that_nobody_waits_for_are_not_given_to_the_next() {
+    let mut rig = Rig::ready(&["a", "a"]);
+    let held = rig.grab(Grab { transactional: true, ..plain() });
+    rig.engine.undelivered(&held[..1]);
+    rig.start_results(&[(held[1].lease, complete())]);
+    rig.commit_answering(r#"{"finish":["ok","stale"],"extend":[]}"#);
+    assert_eq!(decided(rig.answer()), [Answer::Stale]);
+}
