@@ -2,3 +2,5 @@
 //! against a model of the database (`world`, `simulation`).
 
 mod cases;
+mod simulation;
+mod world;

@@ -172,7 +172,10 @@ fn an_extension_committed_while_a_result_waits_is_not_stale() {
     rig.settle();
     let answers = rig.answers();
     assert!(matches!(answers[0].1, Answered::Refused(_)), "{answers:?}");
-    assert!(matches!(&answers[1].1, Answered::Heartbeat(e) if e[..] == [Extended::Unavailable]), "{answers:?}");
+    assert!(
+        matches!(&answers[1].1, Answered::Heartbeat(e) if e[..] == [Extended::Unavailable]),
+        "{answers:?}"
+    );
     rig.pass(2 * LEASE_MS);
     assert_eq!(rig.result(job.lease, complete()), Answer::Ok, "the extension counts");
 }

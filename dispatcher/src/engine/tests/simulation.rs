@@ -1,0 +1,225 @@
+//! Simulation: random histories of dispatchers, workers, crashes and takeovers, each decided by its seed alone. Whatever
+//! happens, the rules of `world::truth` hold; and after a quiet phase every job has exactly one final outcome.
+
+use rand::Rng;
+
+use super::world::{Broken, Checked, PROCESSES, Sent, Violation, World};
+
+const STEPS: usize = 200;
+const SEEDS: u64 = 2_000;
+/// For the long test, run by hand.
+const MANY_SEEDS: u64 = 200_000;
+/// Seeds a mutant must be noticed within.
+const MUTANT_SEEDS: u64 = 400;
+/// Seeds that found something once.
+const REGRESSIONS: &[u64] = &[];
+
+/// What happened in one run.
+struct Run {
+    jobs: usize,
+    leases: u64,
+    broken: Option<(usize, String)>,
+}
+
+fn run(seed: u64, broken: Option<Broken>, traced: bool) -> (Run, Vec<String>) {
+    let mut world = World::new(seed, broken, traced);
+    let mut violation = None;
+    for step in 0..STEPS {
+        if let Err(Violation(what)) = happen(&mut world, step) {
+            violation = Some((step, what));
+            break;
+        }
+    }
+    if violation.is_none()
+        && let Err(Violation(what)) = come_to_rest(&mut world)
+    {
+        violation = Some((STEPS, what));
+    }
+    let (jobs, leases) = world.counts();
+    (Run { jobs, leases, broken: violation }, world.trace())
+}
+
+/// One random thing happens.
+fn happen(world: &mut World, step: usize) -> Checked {
+    let dice = world.rng.random_range(0..1_000);
+    match dice {
+        0..70 => world.produce(None),
+        70..85 => {
+            let delay = world.rng.random_range(1..500);
+            world.produce(Some(delay));
+        }
+        85..150 => world.tick(),
+        150..190 => {
+            let limit = world.rng.random_range(1..5);
+            world.promote(limit)?;
+        }
+        190..200 => world.rotate()?,
+        200..215 => world.end_limbo(dice % 2 == 0)?,
+        215..260 => {
+            let process = world.rng.random_range(0..PROCESSES);
+            world.take_over(process)?;
+        }
+        260..300 => world.begin_work(),
+        300..330 => world.end_work(dice % 3 != 0)?,
+        330..400 => {
+            let ms = world.rng.random_range(1..100);
+            world.pass(ms);
+        }
+        400..415 => {
+            let ms = world.rng.random_range(100..2_000);
+            world.pass(ms);
+        }
+        415..417 => world.crash_database(),
+        _ => {
+            if let Some(index) = world.any_owner() {
+                owner_happens(world, index, dice)?;
+            }
+        }
+    }
+    if step.is_multiple_of(10) { world.audit() } else { Ok(()) }
+}
+
+/// One random thing happens to a process that believes to own the queue.
+fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
+    match dice {
+        417..500 => {
+            let most = world.rng.random_range(1..6);
+            world.read(index, most).map(drop)
+        }
+        500..580 => world.start_flush(index).map(drop),
+        580..680 => {
+            let sent = match world.rng.random_range(0..40) {
+                0 => Sent::CommittedUnheard,
+                1 => Sent::LostUnheard,
+                2 => Sent::InLimbo,
+                _ => Sent::Answered,
+            };
+            world.end_flush(index, sent)
+        }
+        680..780 => world.grab(index, false),
+        780..870 => world.results(index),
+        870..920 => world.heartbeat(index),
+        920..930 => {
+            world.hang_up(index);
+            Ok(())
+        }
+        930..960 => world.look_at_clock(index),
+        960..990 => world.renew(index),
+        _ => {
+            let sent = [Sent::Answered, Sent::CommittedUnheard, Sent::LostUnheard, Sent::InLimbo];
+            let sent = sent[world.rng.random_range(0..sent.len())];
+            world.crash_owner(index, sent)
+        }
+    }
+}
+
+/// Quiet at last: what is open ends, a fresh owner takes over, a diligent worker does everything.
+fn come_to_rest(world: &mut World) -> Checked {
+    for _ in 0..PROCESSES {
+        if world.any_owner().is_some() {
+            world.crash_owner(0, Sent::Answered)?;
+        }
+    }
+    for _ in 0..100 {
+        let commit = world.rng.random_bool(0.5);
+        world.end_limbo(commit)?;
+        world.end_work(commit)?;
+    }
+    world.pass(2_000);
+    world.audit()?;
+    for _ in 0..300 {
+        if world.is_finished() {
+            break;
+        }
+        while world.promote(100)? > 0 {}
+        world.tick();
+        if world.any_owner().is_none() {
+            world.take_over(0)?;
+        }
+        world.look_at_clock(0)?;
+        while world.read(0, 5)? {}
+        world.grab(0, true)?;
+        settle(world)?;
+        world.complete_all(0)?;
+        settle(world)?;
+        world.renew(0)?;
+        world.rotate()?;
+        world.pass(100);
+    }
+    world.audit()?;
+    world.check_finished()
+}
+
+fn settle(world: &mut World) -> Checked {
+    for _ in 0..1_000 {
+        if !world.start_flush(0)? {
+            return Ok(());
+        }
+        world.end_flush(0, Sent::Answered)?;
+    }
+    Err(Violation("flushes without end".to_owned()))
+}
+
+/// Runs a seed; if a rule was broken, tells the history and fails.
+fn check(seed: u64) -> Run {
+    let (run, _) = run_quietly(seed);
+    if let Some((step, what)) = &run.broken {
+        let (_, trace) = self::run(seed, None, true);
+        let last = trace.len().saturating_sub(60);
+        for line in &trace[last..] {
+            println!("{line}");
+        }
+        panic!(
+            "SEED={seed} step {step}: {what}\nto see it again, put {seed} into REGRESSIONS and run \
+             `cargo test -p tidemill-dispatcher --lib engine::tests::simulation::regressions`"
+        );
+    }
+    run
+}
+
+fn run_quietly(seed: u64) -> (Run, Vec<String>) {
+    run(seed, None, false)
+}
+
+/// Runs seeds and makes sure that they did something.
+fn check_all(seeds: std::ops::Range<u64>) {
+    let count = seeds.end - seeds.start;
+    let (mut jobs, mut leases) = (0, 0);
+    for seed in seeds {
+        let run = check(seed);
+        jobs += run.jobs as u64;
+        leases += run.leases;
+    }
+    println!("{count} runs, {jobs} jobs, {leases} leases");
+    assert!(jobs > 5 * count && leases > jobs, "a simulation in which nothing happens proves nothing");
+}
+
+#[test]
+fn regressions() {
+    for seed in REGRESSIONS {
+        check(*seed);
+    }
+}
+
+#[test]
+fn the_rules_hold_whatever_happens() {
+    check_all(0..SEEDS);
+}
+
+#[test]
+#[ignore = "minutes: run it after changing the engine"]
+fn the_rules_hold_whatever_happens_for_long() {
+    check_all(SEEDS..MANY_SEEDS);
+}
+
+#[test]
+fn every_broken_rule_is_noticed() {
+    for broken in Broken::ALL {
+        let noticed =
+            (0..MUTANT_SEEDS).find_map(|seed| Some((seed, run(seed, Some(broken), false).0.broken?)));
+        let Some((seed, (step, what))) = noticed else {
+            panic!("{broken:?} was not noticed within {MUTANT_SEEDS} seeds");
+        };
+        println!("{broken:?}: seed {seed}, step {step}: {what}");
+    }
+}

@@ -1,0 +1,50 @@
+//! Mutants: rules of the protocol that the model can leave out. A simulation that does not notice is no test.
+
+/// One rule left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine::tests) enum Broken {
+    /// A flush is accepted under any epoch.
+    FenceNotChecked,
+    /// A new owner takes over although a flush of the old one may still be committed.
+    TakeoverDoesNotWait,
+    /// A new owner folds the journal by job alone, not by job and put.
+    FoldByJobId,
+    /// The journal is emptied when its time has come, not when the low-water mark has passed it.
+    JournalRotatedByTime,
+    /// A heartbeat is answered before its extension is committed.
+    ExtensionAnsweredEarly,
+    /// A lease in the waiting room is extended for the worker only: the row keeps its end.
+    WaitingLeaseNotExtended,
+    /// A flush of unknown outcome is sent again instead of taking the queue over.
+    UnknownFlushResent,
+    /// The low-water mark moves over results that are not committed.
+    LowWaterOverUncommitted,
+    /// A result counts for whatever lease its job has now.
+    OlderLeaseAccepted,
+    /// A commit that grants leases may be lost when the database crashes.
+    GrantNotSynchronous,
+    /// The ticker puts a job back into the log although a worker's open transaction completes it.
+    PromoteIgnoresLocks,
+    /// A job put again keeps its put.
+    PutNotCounted,
+    /// A job put again begins with no attempts.
+    AttemptsForgotten,
+}
+
+impl Broken {
+    pub(in crate::engine::tests) const ALL: [Self; 13] = [
+        Self::FenceNotChecked,
+        Self::TakeoverDoesNotWait,
+        Self::FoldByJobId,
+        Self::JournalRotatedByTime,
+        Self::ExtensionAnsweredEarly,
+        Self::WaitingLeaseNotExtended,
+        Self::UnknownFlushResent,
+        Self::LowWaterOverUncommitted,
+        Self::OlderLeaseAccepted,
+        Self::GrantNotSynchronous,
+        Self::PromoteIgnoresLocks,
+        Self::PutNotCounted,
+        Self::AttemptsForgotten,
+    ];
+}

@@ -1,0 +1,314 @@
+//! The world around the engine: a model of the database, some dispatchers, some workers, and the truth that all of them
+//! must keep to. Every method is one thing that may happen; `simulation` decides when.
+
+mod audit;
+mod broken;
+mod database;
+mod owner;
+mod truth;
+mod waiting;
+mod work;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tidemill_common::lease::Lease;
+
+pub(super) use broken::Broken;
+use database::{Database, Refusal, Write};
+use owner::Owner;
+pub(super) use truth::{Checked, Violation};
+use truth::{Place, Truth};
+
+use crate::engine::{ColdAnswers, Engine, Event, Limits, LogRow, Micros, QueueSettings, RequestId};
+
+pub(super) const PROCESSES: usize = 3;
+const TERM_MS: u64 = 1_500;
+const IDS: (i32, i32) = (7, database::SUB);
+
+/// A flush that executed, whose client is gone: it commits or not, later. It holds the fence.
+struct Limbo {
+    write: Write,
+    at: Micros,
+    xid: i64,
+}
+
+/// A worker's own transaction that completed jobs and is not committed.
+struct Work {
+    xid: i64,
+    leases: Vec<Lease>,
+}
+
+pub(super) struct World {
+    pub(super) rng: SmallRng,
+    broken: Option<Broken>,
+    settings: QueueSettings,
+    limits: Limits,
+    db: Database,
+    truth: Truth,
+    owners: Vec<Owner>,
+    limbo: Vec<Limbo>,
+    works: Vec<Work>,
+    /// Leases that workers know, oldest first.
+    leases: Vec<Lease>,
+    /// Number of the last grab of each worker.
+    numbers: [u64; work::WORKERS],
+    next_job: i64,
+    next_request: u64,
+    trace: Option<Vec<String>>,
+}
+
+/// How a flush that was sent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Answered,
+    /// Committed, and the owner does not hear of it.
+    CommittedUnheard,
+    /// Not committed, and the owner does not hear of it.
+    LostUnheard,
+    /// Nobody knows yet: the old connection's backend still works on it.
+    InLimbo,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, broken: Option<Broken>, traced: bool) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let max_attempts = rng.random_range(1..=4);
+        let settings =
+            QueueSettings { lease_ms: 400, max_attempts, backoff_base_ms: 50, backoff_cap_ms: 400 };
+        let limits = Limits {
+            window_jobs: rng.random_range(2..=12),
+            window_bytes: 1 << 20,
+            finished: if rng.random_bool(0.2) { 3 } else { 1_000 },
+            flush_units: if rng.random_bool(0.3) { 2 } else { 1_000 },
+        };
+        Self {
+            rng,
+            broken,
+            settings,
+            limits,
+            db: Database::new(max_attempts, broken),
+            truth: Truth::default(),
+            owners: Vec::new(),
+            limbo: Vec::new(),
+            works: Vec::new(),
+            leases: Vec::new(),
+            numbers: [0; work::WORKERS],
+            next_job: 1,
+            next_request: 1,
+            trace: traced.then(Vec::new),
+        }
+    }
+
+    pub(super) fn trace(self) -> Vec<String> {
+        self.trace.unwrap_or_default()
+    }
+
+    /// Jobs and leases so far.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        (self.truth.jobs.len(), self.truth.leases)
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>7} ms  {}", (self.db.now.0 - 1_000_000_000) / 1_000, what()));
+        }
+    }
+
+    fn request(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
+    /// Any of the processes that believe to own the queue.
+    pub(super) fn any_owner(&mut self) -> Option<usize> {
+        (!self.owners.is_empty()).then(|| self.rng.random_range(0..self.owners.len()))
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.db.now = self.db.now.plus_ms(ms);
+    }
+
+    pub(super) fn produce(&mut self, delay_ms: Option<u64>) {
+        let own = self.rng.random_bool(0.2).then(|| self.rng.random_range(1..=5));
+        let kind = ["a", "b"][self.rng.random_range(0..2)];
+        let job = self.next_job;
+        self.next_job += 1;
+        let mut event =
+            Event { kind: Some(kind.to_owned()), data: Some(job.to_string()), ..Event::default() };
+        event.extra[0] = own.map(|own| format!(r#"{{"max_attempts":{own}}}"#));
+        let row = LogRow { job, inserted_at: self.db.now, owner: None, retry: None, event };
+        let max_attempts = own.unwrap_or(self.settings.max_attempts);
+        self.note(|| format!("job {job} is produced, {delay_ms:?} ms ahead, {max_attempts} attempts"));
+        match delay_ms {
+            None => {
+                self.truth.produced(job, Place::Log(0), max_attempts);
+                self.db.insert(row);
+            }
+            Some(ms) => {
+                self.truth.produced(job, Place::Waiting(0), max_attempts);
+                self.db.delay(row, self.db.now.plus_ms(ms));
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.db.tick();
+        let tick = self.db.last_tick();
+        self.note(|| format!("tick {tick}"));
+    }
+
+    /// How many jobs went from the waiting room to the log.
+    pub(super) fn promote(&mut self, limit: usize) -> Checked<usize> {
+        let count = self.db.promote(limit, &mut self.truth)?;
+        self.note(|| format!("{count} jobs are promoted"));
+        Ok(count)
+    }
+
+    pub(super) fn rotate(&mut self) -> Checked {
+        // Rotation takes the fence too.
+        if self.limbo.is_empty() {
+            self.db.rotate()?;
+            self.note(|| "rotation".to_owned());
+        }
+        Ok(())
+    }
+
+    /// This process takes the queue over, if its term is free and no old flush holds the fence.
+    pub(super) fn take_over(&mut self, process: usize) -> Checked {
+        if !self.limbo.is_empty() && self.broken != Some(Broken::TakeoverDoesNotWait) {
+            return Ok(());
+        }
+        let Some(epoch) = self.db.take(process, TERM_MS) else { return Ok(()) };
+        self.owners.retain(|owner| owner.process != process);
+        let rng = SmallRng::seed_from_u64(self.rng.random());
+        let (fold, low_water) = (self.db.fold()?, self.db.low_water);
+        let mut engine = Engine::new(IDS, epoch, self.settings, self.limits, low_water, fold, rng);
+        engine.advance(self.db.now);
+        let lag = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(0..100) };
+        self.owners.push(Owner::new(process, epoch, engine, low_water, lag));
+        self.note(|| format!("process {process} takes over, epoch {epoch}, low-water {low_water}"));
+        Ok(())
+    }
+
+    /// Reads on; false if there was nothing to read.
+    pub(super) fn read(&mut self, index: usize, most: usize) -> Checked<bool> {
+        let owner = &mut self.owners[index];
+        let read = owner.read(&self.db, most, &mut self.rng);
+        let epoch = owner.epoch;
+        self.note(|| format!("epoch {epoch} reads: {read}"));
+        self.deliver(index)?;
+        Ok(read)
+    }
+
+    pub(super) fn look_at_clock(&mut self, index: usize) -> Checked {
+        self.owners[index].look_at_clock(&self.db);
+        self.deliver(index)
+    }
+
+    pub(super) fn start_flush(&mut self, index: usize) -> Checked<bool> {
+        let owner = &mut self.owners[index];
+        owner.start_flush();
+        let started = owner.flush.is_some();
+        self.deliver(index)?;
+        Ok(started)
+    }
+
+    /// The flush under way ends.
+    pub(super) fn end_flush(&mut self, index: usize, sent: Sent) -> Checked {
+        let Some(write) = self.owners[index].flush.clone() else { return Ok(()) };
+        self.note(|| format!("flush {sent:?}: epoch {}, seq {}, {}", write.epoch, write.seq, show(&write)));
+        let resent = self.broken == Some(Broken::UnknownFlushResent);
+        match sent {
+            Sent::LostUnheard => {}
+            Sent::InLimbo => {
+                if self.db.admit(&write).is_ok() {
+                    let (at, xid) = (self.db.now, self.db.begin());
+                    self.db.lock_for(&write, at, xid)?;
+                    self.limbo.push(Limbo { write, at, xid });
+                }
+            }
+            Sent::CommittedUnheard => drop(self.db.write(&write, &mut self.truth)?),
+            Sent::Answered => return self.hear(index, &write),
+        }
+        if !resent {
+            self.owners.remove(index);
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, index: usize, write: &Write) -> Checked {
+        let written = self.db.write(write, &mut self.truth)?;
+        let owner = &mut self.owners[index];
+        owner.flush = None;
+        match written {
+            Ok(written) => {
+                let answers: ColdAnswers = serde_json::from_value(written.answers)
+                    .map_err(|e| Violation(format!("answers: {e}")))?;
+                owner.engine.committed(written.at, answers);
+            }
+            Err(Refusal::Data) => owner.engine.refused("bad data"),
+            Err(Refusal::Fenced) => {
+                self.note(|| "fenced".to_owned());
+                self.owners.remove(index);
+                return Ok(());
+            }
+        }
+        self.deliver(index)
+    }
+
+    /// An old backend's flush commits after all, or not.
+    pub(super) fn end_limbo(&mut self, commit: bool) -> Checked {
+        if self.limbo.is_empty() {
+            return Ok(());
+        }
+        let Limbo { write, at, xid } = self.limbo.remove(0);
+        self.note(|| {
+            format!("the flush in limbo (epoch {}, seq {}) commits: {commit}", write.epoch, write.seq)
+        });
+        if commit {
+            self.db.apply(&write, xid, at, &mut self.truth)?;
+        }
+        self.db.end(xid)
+    }
+
+    pub(super) fn renew(&mut self, index: usize) -> Checked {
+        let owner = &self.owners[index];
+        let mut low_water = owner.engine.low_water();
+        if self.broken == Some(Broken::LowWaterOverUncommitted) {
+            low_water = self.low_water_over(index);
+        }
+        let epoch = self.owners[index].epoch;
+        let renewed = self.db.renew(epoch, TERM_MS, low_water);
+        self.note(|| format!("epoch {epoch} renews, low-water {low_water}: {renewed:?}"));
+        if renewed.is_err() {
+            self.owners.remove(index);
+        }
+        self.check_low_water()
+    }
+
+    /// The process of an owner ends. A flush under way may have been sent.
+    pub(super) fn crash_owner(&mut self, index: usize, sent: Sent) -> Checked {
+        let (process, epoch) = (self.owners[index].process, self.owners[index].epoch);
+        self.note(|| format!("process {process} crashes, epoch {epoch}"));
+        if sent != Sent::Answered && self.owners[index].flush.is_some() {
+            self.end_flush(index, sent)?;
+        }
+        self.owners.retain(|owner| owner.process != process);
+        Ok(())
+    }
+
+    /// The database crashes and comes back. Every connection is gone.
+    pub(super) fn crash_database(&mut self) {
+        self.note(|| "the database crashes".to_owned());
+        self.limbo.clear();
+        self.works.clear();
+        self.db.crash();
+        self.owners.clear();
+    }
+}
+
+/// A flush for people.
+fn show(write: &Write) -> String {
+    let records = write.data.as_ref().map(|data| crate::engine::record::decode(data));
+    format!("{records:?} {}", if write.cold.is_null() { String::new() } else { write.cold.to_string() })
+}

@@ -1,0 +1,292 @@
+//! The waiting room of the model: `waiting_add`, `waiting_finish`, `waiting_extend`, `complete_jobs`, `promote_due`.
+
+use serde_json::{Value, json};
+use tidemill_common::lease::Lease;
+
+use super::broken::Broken;
+use super::database::{Database, SUB, Write};
+use super::truth::{Checked, Place, Said, Truth, Violation, require};
+use crate::engine::record::LeaseKey;
+use crate::engine::{Event, LogRow, Micros};
+
+#[derive(Debug, Clone)]
+pub(in crate::engine::tests) struct Waiting {
+    put: i32,
+    attempt: i32,
+    due: Micros,
+    lease: Option<(LeaseKey, i64)>,
+    holder: Value,
+    previous: Value,
+    inserted_at: Micros,
+    event: Event,
+    /// The transaction that holds the row.
+    locked: Option<i64>,
+}
+
+fn int(item: &Value, key: &str) -> Checked<i64> {
+    item[key].as_i64().ok_or_else(|| Violation(format!("{key} of {item} is no number")))
+}
+
+fn small(item: &Value, key: &str) -> Checked<i32> {
+    i32::try_from(int(item, key)?).map_err(|_| Violation(format!("{key} of {item} is too large")))
+}
+
+fn ms(item: &Value, key: &str) -> Checked<u64> {
+    u64::try_from(int(item, key)?).map_err(|_| Violation(format!("{key} of {item} is negative")))
+}
+
+fn event(item: &Value) -> Event {
+    let text = |key: &str| item[key].as_str().map(str::to_owned);
+    Event { kind: text("type"), data: text("data"), extra: [text("x1"), text("x2"), text("x3"), text("x4")] }
+}
+
+fn items<'a>(cold: &'a Value, section: &str) -> &'a [Value] {
+    cold[section].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn key(item: &Value) -> Checked<LeaseKey> {
+    Ok(LeaseKey { epoch: int(item, "epoch")?, number: int(item, "no")? })
+}
+
+/// The holder as the previous one, its lease ended so.
+fn ended(holder: &Value, how: &str, at: Micros) -> Value {
+    let mut previous = holder.clone();
+    previous["ended"] = json!(how);
+    previous["at"] = json!(at.timestamp());
+    previous
+}
+
+fn max_attempts(event: &Event, default: i32) -> i32 {
+    let options: Option<Value> = event.extra[0].as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let own = options.and_then(|options| options["max_attempts"].as_i64());
+    own.and_then(|own| i32::try_from(own).ok()).unwrap_or(default)
+}
+
+impl Database {
+    /// `tidemill.insert_job` of a job that is not due.
+    pub(in crate::engine::tests) fn delay(&mut self, row: LogRow, due: Micros) {
+        let LogRow { job, inserted_at, event, .. } = row;
+        let waiting = Waiting {
+            put: 0,
+            attempt: 0,
+            due,
+            lease: None,
+            holder: Value::Null,
+            previous: Value::Null,
+            inserted_at,
+            event,
+            locked: None,
+        };
+        self.waiting.insert(job, waiting);
+    }
+
+    pub(super) fn apply_cold(
+        &mut self,
+        cold: &Value,
+        at: Micros,
+        xid: i64,
+        truth: &mut Truth,
+    ) -> Checked<Value> {
+        for item in items(cold, "wait") {
+            self.add(item, at)?;
+        }
+        for item in items(cold, "dead") {
+            require!(self.dead.insert(int(item, "job")?), "twice among the dead: {item}");
+        }
+        let (mut finish, mut extend) = (Vec::new(), Vec::new());
+        for item in items(cold, "finish") {
+            finish.push(self.finish(item, at, xid, truth)?);
+        }
+        for item in items(cold, "extend") {
+            extend.push(self.extend(item, at, xid, truth)?);
+        }
+        Ok(json!({ "finish": finish, "extend": extend }))
+    }
+
+    fn add(&mut self, item: &Value, at: Micros) -> Checked {
+        let lease = match item["kind"].as_str() {
+            Some("leased") => Some((key(item)?, int(item, "nonce")?)),
+            _ => None,
+        };
+        let counted = self.broken != Some(Broken::PutNotCounted) || lease.is_some();
+        let waiting = Waiting {
+            put: small(item, "put")? - i32::from(!counted),
+            attempt: small(item, "attempt")?,
+            due: at.plus_ms(ms(item, "due_ms")?),
+            lease,
+            holder: item["holder"].clone(),
+            previous: item["previous"].clone(),
+            inserted_at: Micros(int(item, "time")?),
+            event: event(item),
+            locked: None,
+        };
+        require!(
+            self.waiting.insert(int(item, "job")?, waiting).is_none(),
+            "twice in the waiting room: {item}"
+        );
+        Ok(())
+    }
+
+    /// The row of a live lease: `None` if there is none, `Some(false)` if somebody else holds it.
+    fn find(&self, item: &Value, at: Micros, xid: i64) -> Checked<Option<bool>> {
+        let Some(row) = self.waiting.get(&int(item, "job")?) else { return Ok(None) };
+        let live = row.lease == Some((key(item)?, int(item, "nonce")?))
+            && row.put == small(item, "put")? + 1
+            && row.attempt == small(item, "attempt")?;
+        let live = live || (self.broken == Some(Broken::OlderLeaseAccepted) && row.lease.is_some());
+        Ok((live && row.due > at).then_some(row.locked.is_none_or(|locker| locker == xid)))
+    }
+
+    /// `tidemill.waiting_finish`, one item.
+    fn finish(&mut self, item: &Value, at: Micros, xid: i64, truth: &mut Truth) -> Checked<&'static str> {
+        match self.find(item, at, xid)? {
+            None => return Ok("stale"),
+            Some(false) => return Ok("unavailable"),
+            Some(true) => {}
+        }
+        let job = int(item, "job")?;
+        let Some(mut row) = self.waiting.remove(&job) else { return Ok("stale") };
+        let said = match item["outcome"].as_str() {
+            Some("complete") => Said::Complete,
+            Some("temp_fail") => Said::TempFail,
+            Some("perm_fail") => Said::PermFail,
+            Some("decline") => Said::Decline,
+            other => return Err(Violation(format!("unknown outcome {other:?}"))),
+        };
+        truth.finished_waiting(job, key(item)?, said)?;
+        let exhausted = row.attempt >= max_attempts(&row.event, self.max_attempts);
+        if said == Said::PermFail || (said == Said::TempFail && exhausted) {
+            require!(self.dead.insert(job), "job {job} twice among the dead");
+        }
+        let how = match said {
+            Said::TempFail if !exhausted => "failed",
+            Said::Decline => "declined",
+            Said::Complete | Said::TempFail | Said::PermFail => return Ok("ok"),
+        };
+        row.attempt -= i32::from(said == Said::Decline);
+        row.due = at.plus_ms(ms(item, "delay_ms")?);
+        row.previous = ended(&row.holder, how, at);
+        (row.lease, row.holder, row.locked) = (None, Value::Null, None);
+        self.waiting.insert(job, row);
+        Ok("ok")
+    }
+
+    /// `tidemill.waiting_extend`, one item.
+    fn extend(&mut self, item: &Value, at: Micros, xid: i64, truth: &mut Truth) -> Checked<i64> {
+        match self.find(item, at, xid)? {
+            None => return Ok(0),
+            Some(false) => return Ok(-1),
+            Some(true) => {}
+        }
+        let (job, until) = (int(item, "job")?, at.plus_ms(ms(item, "ms")?));
+        let Some(row) = self.waiting.get_mut(&job) else { return Ok(0) };
+        truth.extended(job, key(item)?, row.due.max(until))?;
+        if self.broken == Some(Broken::WaitingLeaseNotExtended) {
+            return Ok(row.due.max(until).0);
+        }
+        row.due = row.due.max(until);
+        Ok(row.due.0)
+    }
+
+    /// A flush executes but does not commit: it holds the rows it would touch.
+    pub(super) fn lock_for(&mut self, write: &Write, at: Micros, xid: i64) -> Checked {
+        for item in items(&write.cold, "finish").iter().chain(items(&write.cold, "extend")) {
+            if self.find(item, at, xid)? == Some(true)
+                && let Some(row) = self.waiting.get_mut(&int(item, "job")?)
+            {
+                row.locked = Some(xid);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn unlock(&mut self, xid: i64) {
+        for row in self.waiting.values_mut() {
+            if row.locked == Some(xid) {
+                row.locked = None;
+            }
+        }
+    }
+
+    /// `tidemill.complete_jobs` in a worker's own transaction: locks the rows of all these leases, or of none. Nothing
+    /// happens if it would have to wait for another transaction.
+    pub(in crate::engine::tests) fn complete_jobs(&mut self, leases: &[Lease]) -> Option<i64> {
+        let free = |lease: &Lease| {
+            let key = LeaseKey { epoch: lease.epoch, number: lease.number };
+            self.waiting.get(&lease.job).is_some_and(|row| {
+                let live = row.lease == Some((key, lease.nonce.cast_signed()))
+                    && (row.put, row.attempt) == (lease.put + 1, lease.attempt);
+                let live = live || (self.broken == Some(Broken::OlderLeaseAccepted) && row.lease.is_some());
+                lease.transactional && live && row.due > self.now && row.locked.is_none()
+            })
+        };
+        if !leases.iter().all(free) {
+            return None;
+        }
+        let xid = self.begin();
+        for lease in leases {
+            if let Some(row) = self.waiting.get_mut(&lease.job) {
+                row.locked = Some(xid);
+            }
+        }
+        Some(xid)
+    }
+
+    /// The worker's transaction ends, with its effects or without.
+    pub(in crate::engine::tests) fn end_work(
+        &mut self,
+        xid: i64,
+        leases: &[Lease],
+        commit: bool,
+        truth: &mut Truth,
+    ) -> Checked {
+        if commit {
+            for lease in leases {
+                self.waiting.retain(|_, row| row.locked != Some(xid));
+                truth.transacted(lease.job, LeaseKey { epoch: lease.epoch, number: lease.number })?;
+            }
+        }
+        self.end(xid)
+    }
+
+    /// `tidemill.promote_due`
+    pub(in crate::engine::tests) fn promote(&mut self, limit: usize, truth: &mut Truth) -> Checked<usize> {
+        let free = |row: &Waiting| row.locked.is_none() || self.broken == Some(Broken::PromoteIgnoresLocks);
+        let due = |row: &Waiting| row.due <= self.now && free(row);
+        let mut jobs: Vec<_> =
+            self.waiting.iter().filter(|(_, row)| due(row)).map(|(job, row)| (row.due, *job)).collect();
+        jobs.sort_unstable();
+        jobs.truncate(limit);
+        for (_, job) in &jobs {
+            let Some(row) = self.waiting.remove(job) else { continue };
+            truth.promoted(*job, row.put, self.now, row.lease.is_some())?;
+            let attempts_kept = self.broken != Some(Broken::AttemptsForgotten);
+            self.insert(row.log_row(*job, attempts_kept));
+        }
+        Ok(jobs.len())
+    }
+
+    /// Is the job in the waiting room, with this put?
+    pub(super) fn waits(&self, job: i64) -> Option<Place> {
+        self.waiting.get(&job).map(|row| Place::Waiting(row.put))
+    }
+}
+
+impl Waiting {
+    /// The entry it becomes, with `tidemill.reput_extra`.
+    fn log_row(self, job: i64, attempts_kept: bool) -> LogRow {
+        let Self { put, attempt, due, lease, holder, previous, inserted_at, mut event, .. } = self;
+        if put > 0 {
+            let previous = if lease.is_some() { ended(&holder, "expired", due) } else { previous };
+            let mut extra = json!({ "attempt": if attempts_kept { attempt } else { 0 } });
+            if !previous.is_null() {
+                extra["previous"] = previous;
+            }
+            if let Some(own) = &event.extra[0] {
+                extra["extra1"] = json!(own);
+            }
+            event.extra[0] = Some(extra.to_string());
+        }
+        LogRow { job, inserted_at, owner: (put > 0).then_some(SUB), retry: (put > 0).then_some(put), event }
+    }
+}

@@ -1,0 +1,274 @@
+//! Workers: they grab, finish, extend, repeat themselves, come too late, and complete in their own transactions.
+
+use std::sync::Arc;
+
+use rand::Rng;
+use tidemill_common::api::Outcome;
+use tidemill_common::lease::Lease;
+use uuid::Uuid;
+
+use super::owner::Ask;
+use super::truth::{Checked, Said, Violation};
+use super::{Broken, Work, World};
+use crate::engine::record::Holder;
+use crate::engine::{Answered, Grab, Granted};
+
+pub(super) const WORKERS: usize = 3;
+
+fn holder(worker: usize) -> Arc<Holder> {
+    Arc::new(Holder {
+        instance: Uuid::from_u128(worker as u128 + 1),
+        host: format!("host{worker}"),
+        pid: 4_000,
+    })
+}
+
+impl World {
+    /// A lease that a worker knows: mostly a recent one; now and then a forged one.
+    fn any_lease(&mut self) -> Option<Lease> {
+        let count = self.leases.len();
+        let recent = if self.rng.random_bool(0.8) { count.min(6) } else { count };
+        let mut lease = (count > 0).then(|| self.leases[count - 1 - self.rng.random_range(0..recent)])?;
+        if self.rng.random_bool(0.02) {
+            lease.nonce ^= 1;
+        }
+        Some(lease)
+    }
+
+    fn any_results(&mut self, most: usize) -> Vec<(Lease, Outcome)> {
+        let count = self.rng.random_range(0..=most);
+        let results: Vec<_> =
+            (0..count).filter_map(|_| Some((self.any_lease()?, self.any_outcome()))).collect();
+        for (lease, outcome) in &results {
+            self.truth.said(lease, Said::from(outcome));
+        }
+        results
+    }
+
+    fn any_outcome(&mut self) -> Outcome {
+        let message = if self.rng.random_bool(0.05) { "\0" } else { "no luck" }.to_owned();
+        match self.rng.random_range(0..10) {
+            0..5 => Outcome::Complete { result: None },
+            5..8 => {
+                let retry_in_ms = self.rng.random_bool(0.5).then(|| self.rng.random_range(0..300));
+                Outcome::TempFail { message, retry_in_ms }
+            }
+            8 => Outcome::PermFail { message },
+            _ => Outcome::Decline,
+        }
+    }
+
+    /// Under the mutant: a result counts for whatever lease its job has now.
+    fn mistaken(&self, results: Vec<(Lease, Outcome)>) -> Vec<(Lease, Outcome)> {
+        if self.broken != Some(Broken::OlderLeaseAccepted) {
+            return results;
+        }
+        let newest =
+            |lease: Lease| self.leases.iter().rev().find(|l| l.job == lease.job).copied().unwrap_or(lease);
+        results.into_iter().map(|(lease, outcome)| (newest(lease), outcome)).collect()
+    }
+
+    pub(in crate::engine::tests) fn grab(&mut self, index: usize, diligent: bool) -> Checked {
+        let worker = self.rng.random_range(0..WORKERS);
+        let number = self.rng.random_bool(0.7).then(|| {
+            self.numbers[worker] += u64::from(self.rng.random_bool(0.7));
+            self.numbers[worker]
+        });
+        let types = match self.rng.random_range(0..6) {
+            0 => Some(vec!["a".to_owned()]),
+            1 => Some(vec!["b".to_owned(), "c".to_owned()]),
+            _ => None,
+        };
+        let mut grab = Grab {
+            types,
+            max: self.rng.random_range(1..=4),
+            lease_ms: self.rng.random_bool(0.7).then(|| self.rng.random_range(20..600)),
+            wait_ms: if self.rng.random_bool(0.4) { self.rng.random_range(1..500) } else { 0 },
+            transactional: self.rng.random_bool(0.25),
+            number,
+            holder: holder(worker),
+        };
+        let mut results = Vec::new();
+        if diligent {
+            grab =
+                Grab { types: None, wait_ms: 0, transactional: false, number: None, lease_ms: None, ..grab };
+        } else if self.rng.random_bool(0.3) {
+            results = self.any_results(2);
+        }
+        let request = self.request();
+        self.note(|| format!("worker {worker}: {request:?} {grab:?} {results:?}"));
+        let results = self.mistaken(results);
+        self.owners[index].look_at_clock(&self.db);
+        self.owners[index].grab(request, grab, results);
+        self.deliver(index)
+    }
+
+    pub(in crate::engine::tests) fn results(&mut self, index: usize) -> Checked {
+        let results = self.any_results(3);
+        self.hand_in(index, results)
+    }
+
+    fn hand_in(&mut self, index: usize, results: Vec<(Lease, Outcome)>) -> Checked {
+        let request = self.request();
+        self.note(|| format!("{request:?}: {results:?}"));
+        let results = self.mistaken(results);
+        self.owners[index].look_at_clock(&self.db);
+        self.owners[index].results(request, results);
+        self.deliver(index)
+    }
+
+    /// Completes every lease that is live.
+    pub(in crate::engine::tests) fn complete_all(&mut self, index: usize) -> Checked {
+        let live: Vec<_> =
+            self.leases.iter().filter(|lease| self.truth.is_live(lease, self.db.now)).copied().collect();
+        let results: Vec<_> =
+            live.into_iter().map(|lease| (lease, Outcome::Complete { result: None })).collect();
+        for (lease, outcome) in &results {
+            self.truth.said(lease, Said::from(outcome));
+        }
+        self.hand_in(index, results)
+    }
+
+    pub(in crate::engine::tests) fn heartbeat(&mut self, index: usize) -> Checked {
+        let count = self.rng.random_range(1..=3);
+        let leases: Vec<_> = (0..count).filter_map(|_| self.any_lease()).collect();
+        let (request, ms) = (self.request(), self.rng.random_range(1..600));
+        self.note(|| format!("{request:?}: heartbeat {leases:?} for {ms} ms"));
+        self.owners[index].look_at_clock(&self.db);
+        if self.broken == Some(Broken::ExtensionAnsweredEarly) {
+            for lease in &leases {
+                if self.truth.is_live(lease, self.db.now) {
+                    self.truth.promise(lease, self.db.now.plus_ms(ms), false)?;
+                }
+            }
+        }
+        self.owners[index].heartbeat(request, leases, ms);
+        self.deliver(index)
+    }
+
+    /// A client that waits for an answer goes away.
+    pub(in crate::engine::tests) fn hang_up(&mut self, index: usize) {
+        let owner = &mut self.owners[index];
+        if let Some(request) = owner.asked.keys().min().copied() {
+            owner.asked.remove(&request);
+            owner.engine.hang_up(request);
+            self.note(|| format!("{request:?} hangs up"));
+        }
+    }
+
+    pub(in crate::engine::tests) fn begin_work(&mut self) {
+        let count = self.rng.random_range(1..=2);
+        let mut leases: Vec<Lease> = Vec::new();
+        for _ in 0..count {
+            let recent: Vec<_> =
+                self.leases.iter().rev().filter(|lease| lease.transactional).take(4).collect();
+            if recent.is_empty() {
+                return;
+            }
+            let lease = *recent[self.rng.random_range(0..recent.len())];
+            if leases.iter().all(|other| other.job != lease.job) {
+                leases.push(lease);
+            }
+        }
+        if let Some(xid) = self.db.complete_jobs(&leases) {
+            self.note(|| format!("a worker's transaction completes {leases:?}"));
+            self.works.push(Work { xid, leases });
+        }
+    }
+
+    pub(in crate::engine::tests) fn end_work(&mut self, commit: bool) -> Checked {
+        if self.works.is_empty() {
+            return Ok(());
+        }
+        let Work { xid, leases } = self.works.remove(self.rng.random_range(0..self.works.len()));
+        self.note(|| format!("the worker's transaction of {leases:?} commits: {commit}"));
+        self.db.end_work(xid, &leases, commit, &mut self.truth)
+    }
+
+    /// Hands out the answers that may leave.
+    pub(super) fn deliver(&mut self, index: usize) -> Checked {
+        // A job that nobody takes is given back, which may be answered at once.
+        loop {
+            let answers = self.owners[index].engine.take_answers();
+            if answers.is_empty() {
+                return Ok(());
+            }
+            for (request, answered) in answers {
+                self.note(|| format!("  {request:?} -> {answered:?}"));
+                match self.owners[index].asked.remove(&request) {
+                    Some(ask) => self.tell(index, ask, answered)?,
+                    None => self.give_back(index, answered)?,
+                }
+            }
+        }
+    }
+
+    /// The client is gone.
+    fn give_back(&mut self, index: usize, answered: Answered) -> Checked {
+        if let Answered::Grab { jobs, .. } = answered
+            && !jobs.is_empty()
+        {
+            for job in &jobs {
+                self.truth.said(&job.lease, Said::Decline);
+            }
+            self.owners[index].engine.undelivered(&jobs);
+        }
+        Ok(())
+    }
+
+    /// A worker hears an answer.
+    fn tell(&mut self, index: usize, ask: Ask, answered: Answered) -> Checked {
+        let seen = (self.owners[index].epoch == self.db.epoch, self.db.now);
+        match (ask, answered) {
+            (_, Answered::Refused(_)) => Ok(()),
+            (Ask::Grab(asked), Answered::Grab { jobs, results }) => {
+                self.tell_jobs(jobs, seen.0)?;
+                // A grab whose place another connection took is answered without its results.
+                asked.iter().zip(results).try_for_each(|((lease, outcome), answer)| {
+                    self.truth.answered(lease, Said::from(outcome), answer, seen)
+                })
+            }
+            (Ask::Results(asked), Answered::Results(results)) => {
+                super::truth::require!(
+                    asked.len() == results.len(),
+                    "{} results answered by {results:?}",
+                    asked.len()
+                );
+                asked.iter().zip(results).try_for_each(|((lease, outcome), answer)| {
+                    self.truth.answered(lease, Said::from(outcome), answer, seen)
+                })
+            }
+            (Ask::Heartbeat(asked), Answered::Heartbeat(extended)) => {
+                super::truth::require!(
+                    asked.len() == extended.len(),
+                    "{} leases answered by {extended:?}",
+                    asked.len()
+                );
+                asked
+                    .iter()
+                    .zip(extended)
+                    .try_for_each(|(lease, extended)| self.truth.extension_answered(lease, extended, seen))
+            }
+            (ask, answered) => Err(Violation(format!("{ask:?} answered by {answered:?}"))),
+        }
+    }
+
+    fn tell_jobs(&mut self, jobs: Vec<Granted>, current: bool) -> Checked {
+        for job in jobs {
+            let lease = job.lease;
+            super::truth::require!(
+                job.event.data.as_deref() == Some(lease.job.to_string().as_str()),
+                "{lease} came with the arguments {:?}",
+                job.event.data
+            );
+            // An owner that does not know yet that it is none may repeat an answer from memory.
+            if current || self.broken.is_some() {
+                self.truth.granted(&job)?;
+            }
+            if !self.leases.contains(&lease) {
+                self.leases.push(lease);
+            }
+        }
+        Ok(())
+    }
+}
