@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::leases::{Lease, Leases};
 use super::steer::Steer;
+use crate::backoff::Backoff;
 use crate::client::{CallError, Client};
 use crate::outcome::millis;
 
@@ -60,6 +61,8 @@ impl Beat {
         // Fine enough for the margin, and idle otherwise.
         let period = (lane.leases.length() / 50).clamp(Duration::from_millis(20), Duration::from_secs(1));
         let mut asked = Instant::now();
+        let mut backoff = Backoff::new(period, lane.leases.margin());
+        let mut not_before = asked;
         loop {
             let jitter = rand::rng().random_range(0.75..=1.0);
             sleep_until(Instant::now() + period.mul_f64(jitter)).await;
@@ -73,12 +76,20 @@ impl Beat {
                         );
                     }
                 }
+                Beat::Extend if Instant::now() < not_before => {}
                 Beat::Extend => {
                     let due = lane.leases.due(Instant::now());
                     let ask = lane.steer.is_quiet() && asked.elapsed() >= QUIET_ASKS;
                     if !due.is_empty() || ask {
                         asked = Instant::now();
-                        lane.extend(client, &due).await;
+                        match lane.extend(client, &due).await {
+                            Ok(()) => backoff.reset(),
+                            Err(error) => {
+                                let error: &dyn std::error::Error = &error;
+                                tracing::warn!(error, leases = due.len(), "a heartbeat failed");
+                                not_before = backoff.until(None);
+                            }
+                        }
                     }
                 }
             }
@@ -87,8 +98,8 @@ impl Beat {
 }
 
 impl Pulse {
-    /// One call for all that is due. A failed call is repeated at the next beat, at the next dispatcher.
-    async fn extend(&self, client: &Client, due: &[Lease]) {
+    /// One call for all that is due. A failed call is repeated soon, at the next dispatcher.
+    async fn extend(&self, client: &Client, due: &[Lease]) -> Result<(), CallError> {
         let due = &due[..due.len().min(limit::HEARTBEAT_LEASES)];
         let extend_ms = Some(millis(self.leases.length()));
         let request = HeartbeatRequest {
@@ -100,19 +111,7 @@ impl Pulse {
         };
         let timeout = (self.leases.length() / 6).clamp(Duration::from_millis(500), Duration::from_secs(10));
         let started = Instant::now();
-        let answer: Result<HeartbeatResponse, CallError> =
-            client.post("/v1/heartbeat", &request, timeout).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    leases = due.len(),
-                    "a heartbeat failed"
-                );
-                return;
-            }
-        };
+        let answer: HeartbeatResponse = client.post("/v1/heartbeat", &request, timeout).await?;
         for item in answer.leases {
             match item.answer {
                 HeartbeatAnswer::Ok => self.leases.extended(&item.lease, started),
@@ -128,5 +127,6 @@ impl Pulse {
             }
         }
         self.steer.hear(answer.state);
+        Ok(())
     }
 }

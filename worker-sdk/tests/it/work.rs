@@ -172,6 +172,22 @@ async fn a_result_is_not_delayed_by_the_grab_that_waits() {
 }
 
 #[tokio::test]
+async fn an_idle_worker_asks_rarely() {
+    let peer = Peer::start().await;
+    let worker = Running::start(
+        builder(&peer)
+            .lease(Duration::from_secs(60))
+            .wait(Duration::from_millis(500))
+            .register(|_: Job<Number>| async { Ok(()) }),
+    );
+    let started = tokio::time::Instant::now();
+    peer.until("five polls", |books| books.calls.get("/v1/grab") == Some(&5)).await;
+    assert!(started.elapsed() >= Duration::from_secs(2), "each one waits: {:?}", started.elapsed());
+    assert_eq!(peer.books().calls.len(), 1, "and nothing else is called");
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn lost_answers_lose_no_job_and_repeat_none() {
     let peer = Peer::start().await;
     for path in ["/v1/grab", "/v1/results"] {
