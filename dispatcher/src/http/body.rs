@@ -1,7 +1,7 @@
 //! Request bodies: the right type, not too large, not too slow, not too deep.
 
 use axum::body::{Body, BodyDataStream};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -62,14 +62,19 @@ pub(super) async fn parsed<T: DeserializeOwned + Validate>(
 /// Reads a body of at most `limits.body_bytes`, whatever its type.
 pub(super) async fn whole(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, Refusal> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limits.body_bytes as u64) {
-        return Err(too_large(limits));
-    }
     let mut parts = Parts::new(body);
     let deadline = Instant::now() + limits.body_wait;
+    if announced.is_some_and(|length| length > limits.body_bytes as u64) {
+        // Who asked first is told before anything is sent.
+        if !headers.contains_key(EXPECT) {
+            parts.discard(deadline).await;
+        }
+        return Err(too_large(limits));
+    }
     let mut read = Vec::new();
     while let Some(part) = parts.next(deadline).await? {
         if read.len() + part.len() > limits.body_bytes {
+            parts.discard(deadline).await;
             return Err(too_large(limits));
         }
         read.extend_from_slice(&part);
@@ -81,6 +86,9 @@ pub(super) async fn whole(headers: &HeaderMap, body: Body, limits: &Limits) -> R
 fn too_large(limits: &Limits) -> Refusal {
     Refusal::new(ProblemKind::TooLarge, format!("the body must have at most {} bytes", limits.body_bytes))
 }
+
+/// As much of a body that is refused is still taken off the connection.
+const DISCARDED_BYTES: usize = 64 << 20;
 
 /// A body as it arrives.
 pub(super) struct Parts(BodyDataStream);
@@ -97,6 +105,17 @@ impl Parts {
             Ok(None) => Ok(None),
             Ok(Some(Err(_))) => Err(Refusal::fault("", "the body broke off")),
             Err(_) => Err(Refusal::fault("", "the body did not arrive in time")),
+        }
+    }
+
+    /// Throws the rest away, within bounds. Most clients send all before they listen: a connection that is closed under
+    /// them is all they would hear of a refusal.
+    async fn discard(&mut self, deadline: Instant) {
+        let mut discarded = 0;
+        while discarded < DISCARDED_BYTES
+            && let Ok(Some(part)) = self.next(deadline).await
+        {
+            discarded += part.len();
         }
     }
 }
