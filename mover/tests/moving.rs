@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use support::{Db, Mover, Sizes, World};
 use tidemill_common::testing::Cluster;
 use tidemill_mover::{GroupSize, PageSize};
@@ -319,19 +321,23 @@ async fn a_source_that_is_down_delays_only_itself() {
 
 #[tokio::test]
 async fn a_destination_that_restarts_is_found_again() {
-    let cluster = Cluster::private();
+    let cluster = Arc::new(Cluster::private());
     let mut world = World::new(2).await;
     world.destination = Db::new(&cluster).await;
     world.destination.create_queue("ledger").await;
     let mut mover = Mover::new(&world);
     for _ in 0..3 {
         world.produce_and_tick(500).await;
-        // In the middle of whatever it is at.
-        let crash = async {
+        // In the middle of whatever it is at. On a thread of its own: a client that stands still while it
+        // connects would hold the server's end up.
+        let cluster = Arc::clone(&cluster);
+        let crash = tokio::task::spawn_blocking(move || {
             cluster.stop_immediate().unwrap();
             cluster.start().unwrap();
-        };
-        tokio::join!(mover.persist_until("moved", async || world.is_finished().await), crash);
+        });
+        let (crashed, ()) =
+            tokio::join!(crash, mover.persist_until("moved", async || world.is_finished().await));
+        crashed.unwrap();
     }
     world.destination.sql = world.destination.db.client().await;
     world.assert_exact().await;
