@@ -269,7 +269,9 @@ async fn a_batch_is_read_by_index() {
     run(&client, "set enable_seqscan = off").await;
     let plan = all::<String>(&client, &format!("explain {sql}")).await.join("\n");
     assert!(!plan.contains("Seq Scan"), "{plan}");
-    assert_eq!(plan.matches("event_1_").count() / 2, 3, "{plan}");
+    for table in ["event_1_0", "event_1_1", "event_1_2"] {
+        assert!(plan.contains(table), "{plan}");
+    }
 }
 
 #[tokio::test]

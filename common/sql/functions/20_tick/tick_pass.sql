@@ -11,16 +11,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    q       record;
-    v_known bigint;
+    q         record;
+    v_due     boolean;
+    v_known   bigint;
+    v_checked boolean := false;
 begin
     perform tidemill.require_read_committed('a tick');
-    perform tidemill.require_identity();
     for q in
         select qu.queue_id, qu.queue_name, qu.queue_event_seq, qu.queue_ticker_max_lag as max_lag,
                qu.queue_ticker_idle_period as idle_period,
                pg_sequence_last_value(to_regclass(qu.queue_event_seq)) as event_seq,
                t.tick_id, t.tick_snapshot, t.tick_event_seq, clock_timestamp() - t.tick_time as lag,
+               txid_snapshot_xmin(t.tick_snapshot) < txid_snapshot_xmax(t.tick_snapshot) as some_in_progress,
                t.tick_time - (
                    select p.tick_time from pgq.tick p
                    where p.tick_queue = qu.queue_id and p.tick_id < t.tick_id
@@ -32,16 +34,22 @@ begin
         where not qu.queue_external_ticker and not qu.queue_ticker_paused
         order by qu.queue_name
     loop
+        v_due := q.event_seq is distinct from q.tick_event_seq
+            or tidemill.idle_tick_due(q.lag, q.gap, q.max_lag, q.idle_period);
+        continue when not v_due and not q.some_in_progress;
+        -- Not for an idle pass: it reads the control file. And outside the block below: it concerns all queues.
+        if v_due and not v_checked then
+            perform tidemill.require_identity();
+            v_checked := true;
+        end if;
         begin
             tick_pass.queue_name := q.queue_name;
             tick_pass.tick_id := null;
             tick_pass.new_events := null;
             tick_pass.problem := null;
-            if q.event_seq is not distinct from q.tick_event_seq
-                and not tidemill.idle_tick_due(q.lag, q.gap, q.max_lag, q.idle_period)
-                and not tidemill.has_straggler(q.queue_id, q.tick_id, q.tick_snapshot)
-            then
-                continue;
+            if not v_due then
+                continue when not tidemill.has_straggler(q.queue_id, q.tick_id, q.tick_snapshot);
+                perform tidemill.require_identity();
             end if;
             if not pg_try_advisory_xact_lock(7465001, q.queue_id) then
                 continue;
