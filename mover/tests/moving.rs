@@ -7,8 +7,9 @@ mod support;
 use std::sync::Arc;
 
 use support::{Db, Mover, Sizes, World};
+use tidemill_common::service::Step as _;
 use tidemill_common::testing::Cluster;
-use tidemill_mover::{GroupSize, PageSize};
+use tidemill_mover::{GroupSize, PageSize, PruneOrigins};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -41,6 +42,37 @@ async fn events_arrive_once_untouched_in_their_source_s_order() {
     mover.persist_until("the new queue is moved", moved).await;
     assert_eq!(world.destination.events("mail").await, world.sources[1].events("mail.de").await);
     world.assert_exact().await;
+}
+
+#[tokio::test]
+async fn the_role_tidemill_mover_is_enough() {
+    let mut world = World::new(2).await;
+    let create = "create role mover_login login in role tidemill_mover";
+    world.destination.sql.batch_execute(create).await.unwrap();
+    world.user = "mover_login";
+    let mut mover = Mover::new(&world);
+    // Also to register, to reposition and to prune.
+    let unregister = "select pgq.unregister_consumer('ledger', 'tidemill.mover')";
+    world.sources[1].sql.execute(unregister, &[]).await.unwrap();
+    let registered = async || {
+        let found: i64 = world.sources[1].one("select count(*) from pgq.consumer").await;
+        found == 1
+    };
+    mover.persist_until("registered", registered).await;
+    let (start, _) = world.sources[0].cursor("ledger").await;
+    for _ in 0..3 {
+        world.produce_and_tick(10).await;
+        mover.finish(&world).await;
+    }
+    let back = format!("select pgq.register_consumer_at('ledger', 'tidemill.mover', {start})");
+    world.sources[0].sql.execute(&back, &[]).await.unwrap();
+    mover.finish(&world).await;
+    world.assert_exact().await;
+    let mut prune =
+        PruneOrigins { session: world.session(&world.destination), lease: mover.lease.clone(), keep_s: 0 };
+    prune.step().await.unwrap();
+    let origins: i64 = world.destination.one("select count(*) from tidemill.moved").await;
+    assert_eq!(origins, 0);
 }
 
 #[tokio::test]

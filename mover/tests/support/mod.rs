@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use prometheus::{Registry, TextEncoder};
 use tidemill_common::config::Route;
+use tidemill_common::db::{Session, Target, TargetOptions};
 use tidemill_common::service::{Progress, Step, StepError, Wake};
 use tidemill_common::testing::{Cluster, TestDb, wait_for};
 use tidemill_mover::{
@@ -121,6 +122,8 @@ pub struct World {
     pub sources: Vec<Db>,
     pub destination: Db,
     pub routes: Vec<(&'static str, &'static str)>,
+    /// Role that the mover connects as.
+    pub user: &'static str,
 }
 
 impl World {
@@ -130,6 +133,7 @@ impl World {
             sources: Vec::new(),
             destination: Db::new(cluster).await,
             routes: vec![("ledger", "ledger")],
+            user: "postgres",
         };
         for _ in 0..sources {
             let source = Db::new(cluster).await;
@@ -138,6 +142,13 @@ impl World {
         }
         world.destination.create_queue("ledger").await;
         world
+    }
+
+    /// A session of the mover.
+    pub fn session(&self, db: &Db) -> Session {
+        let url = db.db.url().replace("://postgres@", &format!("://{}@", self.user));
+        let target = Target::parse(db.db.name(), &url, &TargetOptions::default()).unwrap();
+        Session::new(Arc::new(target), "tidemill-mover")
     }
 
     pub async fn produce_and_tick(&self, count: i64) {
@@ -261,7 +272,7 @@ impl Mover {
     /// `lease` is the name of the lease: two names are two movers that do not know of each other.
     pub fn with(world: &World, lease: &str, holder: Uuid, sizes: Sizes) -> Self {
         let lease = Lease::new(lease.parse().unwrap());
-        let session = || world.destination.db.session("tidemill-mover");
+        let session = || world.session(&world.destination);
         let writers = Writers::new([session(), session()], &lease, sizes.group, sizes.room);
         let registry = Registry::new();
         let routes: Vec<Route> = world
@@ -277,8 +288,7 @@ impl Mover {
             outbox: writers.outbox,
             metrics: Arc::new(MoveMetrics::new(&registry).unwrap()),
         };
-        let reader =
-            |source: &Db| ReadSource::new(source.db.session("tidemill-mover"), reading.clone(), Wake::new());
+        let reader = |source: &Db| ReadSource::new(world.session(source), reading.clone(), Wake::new());
         let readers = world.sources.iter().map(reader).collect();
         let hold = HoldLease::new(session(), lease.clone(), holder, Duration::from_secs(5), Vec::new());
         Self { lease, hold, readers, small: writers.small, large: writers.large, registry }
