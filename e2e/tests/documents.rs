@@ -1,5 +1,6 @@
 //! The documents speak of this tree, and the configurations in them are good.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,16 +66,47 @@ fn the_chapter_on_configuration_has_every_setting_with_its_default() {
     }
 
     // What has no default is commented out; it must be right nevertheless.
-    let uncommented: String = all
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.starts_with('[') || setting.split(' ').nth(1) == Some("=") => setting,
-            _ => line,
-        })
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    assert!(settings(&uncommented, folder.path()).contains("[[mover.routes]]"));
+    assert!(settings(&uncommented(all), folder.path()).contains("[[mover.routes]]"));
     settings(several, folder.path());
+}
+
+/// A sample with the settings in it that are comments: `# key = value` and `# [[section]]`.
+fn uncommented(sample: &str) -> String {
+    let setting = |line: &str| line.starts_with('[') || line.split(' ').nth(1) == Some("=");
+    let lines =
+        sample.lines().map(|line| line.strip_prefix("# ").filter(|rest| setting(rest)).unwrap_or(line));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The keys of a section.
+fn keys(toml: &str, section: &str) -> BTreeSet<String> {
+    let (mut found, mut within) = (BTreeSet::new(), false);
+    for line in toml.lines() {
+        if let Some(table) = line.strip_prefix(&format!("[[{section}.")) {
+            found.insert(table.trim_end_matches(']').to_owned());
+            within = false;
+        } else if line.starts_with('[') {
+            within = line == format!("[{section}]");
+        } else if let (true, Some((key, _))) = (within, line.split_once(" = ")) {
+            found.insert(key.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_chart_takes_every_setting_of_a_component() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sample = samples(&read("docs/configuration.md")).swap_remove(0);
+    let all = settings(&uncommented(&sample), folder.path());
+    let schema: serde_json::Value =
+        serde_json::from_str(&read("charts/tidemill/values.schema.json")).expect("the schema is JSON");
+    for component in ["ticker", "mover", "dispatcher"] {
+        let path = format!("/properties/{component}/properties/settings/properties");
+        let known =
+            schema.pointer(&path).and_then(serde_json::Value::as_object).expect("the chart's settings");
+        assert_eq!(known.keys().cloned().collect::<BTreeSet<_>>(), keys(&all, component), "[{component}]");
+    }
 }
 
 #[test]
