@@ -58,7 +58,6 @@ async fn denied(client: &Client, role: &str, sql: &str) -> bool {
         Ok(()) => false,
         Err(error) => {
             assert_eq!(error.code().map(SqlState::code), Some("42501"), "{role}: {sql}: {error}");
-            println!("{role}: {sql}: {}", tidemill_common::error_chain(&error));
             true
         }
     }
