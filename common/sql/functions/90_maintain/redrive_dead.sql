@@ -19,13 +19,14 @@ as $$
 declare
     v_dead   tidemill.dead[];
     v_sub_id int4;
+    v_seq    regclass;
     v_table  text;
 begin
     -- The transaction id first, the name of the current event table in a later statement,
     -- as every direct writer must (see tidemill.insert_jobs).
     perform pg_current_xact_id();
-    select j.sub_id, pgq.quote_fqname(q.queue_data_pfx || '_' || q.queue_cur_table::text)
-      into v_sub_id, v_table
+    select j.sub_id, q.queue_event_seq::regclass, pgq.quote_fqname(q.queue_data_pfx || '_' || q.queue_cur_table::text)
+      into v_sub_id, v_seq, v_table
       from pgq.queue q join tidemill.job_queue j on j.queue_id = q.queue_id
      where q.queue_id = i_queue_id;
     if not found then
@@ -55,6 +56,8 @@ begin
                 d.ev_extra2, d.ev_extra3, d.ev_extra4
            from unnest($1) d order by d.at, d.job_id', v_table)
         using v_dead, v_sub_id;
+    -- The entries keep their ids; the sequence moves as well, so that the ticker sees that something came.
+    perform nextval(v_seq);
     return array_length(v_dead, 1);
 end;
 $$;
