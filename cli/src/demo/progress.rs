@@ -27,7 +27,16 @@ const REMEMBERED: usize = 600;
 const HEADING_EVERY: usize = 20;
 
 impl Progress {
+    /// A count that has gone back a little has not: some are read off sequences, which have gaps.
     pub(super) fn record(&mut self, at: Duration, counts: Counts) {
+        let before = self.history.back().map(|(_, before)| *before).unwrap_or_default();
+        let counts = Counts {
+            produced: counts.produced.max(before.produced),
+            ticked: counts.ticked.max(before.ticked),
+            moved: counts.moved.max(before.moved),
+            dispatched: counts.dispatched.max(before.dispatched),
+            done: counts.done.max(before.done),
+        };
         if self.history.len() == REMEMBERED {
             self.history.pop_front();
         }
