@@ -176,24 +176,24 @@ impl Database {
     }
 
     /// `tidemill.rotate`: empties the oldest event table and journal and goes on with them, if the low-water mark allows.
-    pub(in crate::engine::tests) fn rotate(&mut self) -> Checked {
+    pub(in crate::engine::tests) fn rotate(&mut self) -> Checked<bool> {
         let next = (self.table + 1) % TABLES;
         let low = self.snapshot(self.low_water)?;
         let unread = |l: &Logged| l.table == next && l.tick.is_none_or(|tick| tick > self.low_water);
         if self.broken == Some(Broken::JournalRotatedByTime) {
             self.journal[next].clear();
             self.table = next;
-            return Ok(());
+            return Ok(true);
         }
         if low.xmin <= self.switched || self.log.iter().any(unread) {
-            return Ok(());
+            return Ok(false);
         }
         self.log.retain(|l| l.table != next);
         self.journal[next].clear();
         self.table = next;
         self.commit();
         self.switched = self.commit();
-        Ok(())
+        Ok(true)
     }
 
     /// `tidemill.owner_take`; the caller waited for the fence.

@@ -9,6 +9,8 @@ mod truth;
 mod waiting;
 mod work;
 
+use std::collections::BTreeMap;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tidemill_common::lease::Lease;
@@ -22,7 +24,7 @@ use truth::{Place, Truth};
 use crate::engine::{ColdAnswers, Engine, Event, Limits, LogRow, Micros, QueueSettings, RequestId};
 
 pub(super) const PROCESSES: usize = 3;
-const TERM_MS: u64 = 1_500;
+const TERM_MS: u64 = 200;
 const IDS: (i32, i32) = (7, database::SUB);
 
 /// A flush that executed, whose client is gone: it commits or not, later. It holds the fence.
@@ -54,8 +56,13 @@ pub(super) struct World {
     numbers: [u64; work::WORKERS],
     next_job: i64,
     next_request: u64,
+    /// How often what happened.
+    pub(super) seen: Seen,
     trace: Option<Vec<String>>,
 }
+
+/// How often what happened: a simulation in which nothing happens proves nothing.
+pub(super) type Seen = BTreeMap<&'static str, u64>;
 
 /// How a flush that was sent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +102,7 @@ impl World {
             numbers: [0; work::WORKERS],
             next_job: 1,
             next_request: 1,
+            seen: Seen::new(),
             trace: traced.then(Vec::new),
         }
     }
@@ -103,9 +111,8 @@ impl World {
         self.trace.unwrap_or_default()
     }
 
-    /// Jobs and leases so far.
-    pub(super) fn counts(&self) -> (usize, u64) {
-        (self.truth.jobs.len(), self.truth.leases)
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
@@ -138,6 +145,7 @@ impl World {
         event.extra[0] = own.map(|own| format!(r#"{{"max_attempts":{own}}}"#));
         let row = LogRow { job, inserted_at: self.db.now, owner: None, retry: None, event };
         let max_attempts = own.unwrap_or(self.settings.max_attempts);
+        self.saw("job produced");
         self.note(|| format!("job {job} is produced, {delay_ms:?} ms ahead, {max_attempts} attempts"));
         match delay_ms {
             None => {
@@ -160,6 +168,9 @@ impl World {
     /// How many jobs went from the waiting room to the log.
     pub(super) fn promote(&mut self, limit: usize) -> Checked<usize> {
         let count = self.db.promote(limit, &mut self.truth)?;
+        if count > 0 {
+            self.saw("jobs promoted");
+        }
         self.note(|| format!("{count} jobs are promoted"));
         Ok(count)
     }
@@ -167,7 +178,9 @@ impl World {
     pub(super) fn rotate(&mut self) -> Checked {
         // Rotation takes the fence too.
         if self.limbo.is_empty() {
-            self.db.rotate()?;
+            if self.db.rotate()? {
+                self.saw("tables rotated");
+            }
             self.note(|| "rotation".to_owned());
         }
         Ok(())
@@ -179,6 +192,7 @@ impl World {
             return Ok(());
         }
         let Some(epoch) = self.db.take(process, TERM_MS) else { return Ok(()) };
+        self.saw("queue taken over");
         self.owners.retain(|owner| owner.process != process);
         let rng = SmallRng::seed_from_u64(self.rng.random());
         let (fold, low_water) = (self.db.fold()?, self.db.low_water);
@@ -225,6 +239,7 @@ impl World {
                     let (at, xid) = (self.db.now, self.db.begin());
                     self.db.lock_for(&write, at, xid)?;
                     self.limbo.push(Limbo { write, at, xid });
+                    self.saw("flush in limbo");
                 }
             }
             Sent::CommittedUnheard => drop(self.db.write(&write, &mut self.truth)?),
@@ -246,9 +261,13 @@ impl World {
                     .map_err(|e| Violation(format!("answers: {e}")))?;
                 owner.engine.committed(written.at, answers);
             }
-            Err(Refusal::Data) => owner.engine.refused("bad data"),
+            Err(Refusal::Data) => {
+                owner.engine.refused("bad data");
+                self.saw("flush refused");
+            }
             Err(Refusal::Fenced) => {
                 self.note(|| "fenced".to_owned());
+                self.saw("flush fenced");
                 self.owners.remove(index);
                 return Ok(());
             }
@@ -266,6 +285,7 @@ impl World {
             format!("the flush in limbo (epoch {}, seq {}) commits: {commit}", write.epoch, write.seq)
         });
         if commit {
+            self.saw("flush out of limbo");
             self.db.apply(&write, xid, at, &mut self.truth)?;
         }
         self.db.end(xid)

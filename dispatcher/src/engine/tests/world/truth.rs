@@ -85,8 +85,6 @@ pub(in crate::engine::tests) struct Truth {
     finished: HashMap<LeaseKey, Said>,
     told_ok: HashSet<LeaseKey>,
     tokens: HashSet<Lease>,
-    /// Leases committed, for statistics.
-    pub(in crate::engine::tests) leases: u64,
 }
 
 impl Truth {
@@ -121,7 +119,7 @@ impl Truth {
                 }
                 Record::Extended { entry, lease, ms } => self.extended(entry.job, *lease, at.plus_ms(*ms))?,
                 Record::Released { entry, lease } => {
-                    self.released(entry.job, Place::Log(entry.put), *lease)?
+                    self.released(entry.job, Place::Log(entry.put), *lease)?;
                 }
                 Record::Resolved { how, entries } => {
                     for (entry, lease) in entries {
@@ -134,7 +132,6 @@ impl Truth {
     }
 
     fn leased(&mut self, key: LeaseKey, entry: EntryKey, attempt: i32, at: Micros, until: Micros) -> Checked {
-        self.leases += 1;
         let job = self.job(entry.job)?;
         require!(
             job.place == Place::Log(entry.put),

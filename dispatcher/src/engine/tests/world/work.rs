@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use rand::Rng;
-use tidemill_common::api::Outcome;
+use tidemill_common::api::{Answer, Outcome};
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
 use super::owner::Ask;
-use super::truth::{Checked, Said, Violation};
+use super::truth::{Checked, Said, Violation, require};
 use super::{Broken, Work, World};
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Grab, Granted};
+use crate::engine::{Answered, Extended, Grab, Granted, Micros};
 
 pub(super) const WORKERS: usize = 3;
 
@@ -182,6 +182,9 @@ impl World {
         }
         let Work { xid, leases } = self.works.remove(self.rng.random_range(0..self.works.len()));
         self.note(|| format!("the worker's transaction of {leases:?} commits: {commit}"));
+        if commit {
+            self.saw("transaction committed");
+        }
         self.db.end_work(xid, &leases, commit, &mut self.truth)
     }
 
@@ -223,40 +226,58 @@ impl World {
             (_, Answered::Refused(_)) => Ok(()),
             (Ask::Grab(asked), Answered::Grab { jobs, results }) => {
                 self.tell_jobs(jobs, seen.0)?;
-                // A grab whose place another connection took is answered without its results.
-                asked.iter().zip(results).try_for_each(|((lease, outcome), answer)| {
-                    self.truth.answered(lease, Said::from(outcome), answer, seen)
-                })
+                // One that waited had none.
+                require!(asked.len() == results.len(), "{} results answered by {results:?}", asked.len());
+                self.tell_results(&asked, &results, seen)
             }
             (Ask::Results(asked), Answered::Results(results)) => {
-                super::truth::require!(
-                    asked.len() == results.len(),
-                    "{} results answered by {results:?}",
-                    asked.len()
-                );
-                asked.iter().zip(results).try_for_each(|((lease, outcome), answer)| {
-                    self.truth.answered(lease, Said::from(outcome), answer, seen)
-                })
+                require!(asked.len() == results.len(), "{} results answered by {results:?}", asked.len());
+                self.tell_results(&asked, &results, seen)
             }
             (Ask::Heartbeat(asked), Answered::Heartbeat(extended)) => {
-                super::truth::require!(
-                    asked.len() == extended.len(),
-                    "{} leases answered by {extended:?}",
-                    asked.len()
-                );
+                require!(asked.len() == extended.len(), "{} leases answered by {extended:?}", asked.len());
                 asked
                     .iter()
                     .zip(extended)
-                    .try_for_each(|(lease, extended)| self.truth.extension_answered(lease, extended, seen))
+                    .try_for_each(|(lease, extended)| self.tell_extension(lease, extended, seen))
             }
             (ask, answered) => Err(Violation(format!("{ask:?} answered by {answered:?}"))),
         }
     }
 
+    fn tell_results(
+        &mut self,
+        asked: &[(Lease, Outcome)],
+        answers: &[Answer],
+        seen: (bool, Micros),
+    ) -> Checked {
+        for ((lease, outcome), answer) in asked.iter().zip(answers) {
+            self.saw(match answer {
+                Answer::Ok => "result ok",
+                Answer::Already => "result already",
+                Answer::Stale => "result stale",
+                Answer::Unavailable => "result unavailable",
+                Answer::Cancelled | Answer::Refused => "result refused",
+            });
+            self.truth.answered(lease, Said::from(outcome), *answer, seen)?;
+        }
+        Ok(())
+    }
+
+    fn tell_extension(&mut self, lease: &Lease, extended: Extended, seen: (bool, Micros)) -> Checked {
+        self.saw(match extended {
+            Extended::Until(_) => "lease extended",
+            Extended::Stale => "heartbeat stale",
+            Extended::Unavailable => "heartbeat unavailable",
+        });
+        self.truth.extension_answered(lease, extended, seen)
+    }
+
     fn tell_jobs(&mut self, jobs: Vec<Granted>, current: bool) -> Checked {
         for job in jobs {
             let lease = job.lease;
-            super::truth::require!(
+            self.saw(if self.leases.contains(&lease) { "lease repeated" } else { "lease granted" });
+            require!(
                 job.event.data.as_deref() == Some(lease.job.to_string().as_str()),
                 "{lease} came with the arguments {:?}",
                 job.event.data
