@@ -309,3 +309,28 @@ async fn a_job_that_outlives_its_lease_runs_once() -> Result<()> {
     assert_eq!((summary.succeeded, summary.lost, runs.load(Ordering::SeqCst)), (3, 0, 3));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_come_and_go_cost_no_job_an_attempt() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    for round in 0..10 {
+        let worker = Running::start(mill.builder().register_transactional(mill.adder(Adder::default())));
+        for part in 0..10 {
+            let first = round * 100 + part * 10;
+            mill.put(first..first + 10).await?;
+        }
+        wait_for("this round's first jobs", PATIENCE, async || {
+            (mill.number("select rows from public.total").await > round * 100).then_some(())
+        })
+        .await;
+        let summary = worker.stop().await;
+        assert_eq!((summary.lost, summary.unsent), (0, 0), "round {round}");
+    }
+    let worker = Running::start(mill.builder().register_transactional(mill.adder(Adder::default())));
+    mill.until("all added", "select rows from public.total", 1_000).await;
+    worker.stop().await;
+    assert_eq!(mill.number("select n from public.total").await, (0..1_000).sum::<i64>());
+    // An expired lease would have left a failure.
+    assert_eq!(mill.number("select count(*) from tidemill.failure").await, 0);
+    Ok(())
+}

@@ -4,6 +4,7 @@
 //! *start* of that request, on this machine's monotonic clock, for the lease's length less a margin.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,9 +59,16 @@ impl Leases {
         Instant::now() < self.trusted_until(anchor)
     }
 
-    /// Begins to hold a lease.
-    pub(crate) fn hold(&self, lease: &Lease, anchor: Instant, stop: Stop) {
-        self.lock().insert(Arc::clone(lease), Held { anchor, stop, abort: None, drop_at: None });
+    /// Begins to hold a lease. False if it is held already.
+    pub(crate) fn hold(&self, lease: &Lease, anchor: Instant, stop: Stop) -> bool {
+        let held = Held { anchor, stop, abort: None, drop_at: None };
+        match self.lock().entry(Arc::clone(lease)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(held);
+                true
+            }
+        }
     }
 
     /// The handler of this lease may be dropped by this when the lease is lost.

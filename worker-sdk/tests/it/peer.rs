@@ -278,12 +278,14 @@ async fn grab(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         {
             let mut books = shared.books.lock().expect("the books");
             let state = books.state;
+            // The same request again ends the one that waits, with the same answer.
+            let repeated = books.answers.contains_key(&key);
             let jobs = match books.answers.get(&key) {
                 Some(jobs) => jobs.clone(),
                 None if state == WorkerState::Run => books.take(&request),
                 None => Vec::new(),
             };
-            let enough = !jobs.is_empty() || !answers.is_empty() || state != WorkerState::Run;
+            let enough = repeated || !jobs.is_empty() || !answers.is_empty() || state != WorkerState::Run;
             if enough || Instant::now() >= until {
                 books.answers.insert(key, jobs.clone());
                 break GrabResponse { jobs, results: answers, state };

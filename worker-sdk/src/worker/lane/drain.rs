@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use tidemill_common::api;
+use tidemill_common::api::{self, GrabResponse};
 use tokio::time::Instant;
 
-use super::grab::{Asked, Grab};
+use super::grab::{Asked, Grab, GrabCall};
 use super::{Lane, Ready};
+use crate::client::CallError;
 use crate::job::StopReason;
 
 /// After the drain budget: time for handlers to heed the request to stop, and to send the last results.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 const FLUSH_GRACE: Duration = Duration::from_secs(3);
+/// How long a grab that waits may take to end after it was asked again.
+const NUDGE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shutting down: when patience with the handlers ends.
 pub(super) struct Drain {
@@ -19,8 +22,12 @@ pub(super) struct Drain {
     pub(super) drop_at: Instant,
     pub(super) leave_at: Instant,
     pub(super) dropped: bool,
-    /// Tries left to find out about a grab that was given up.
+    /// Tries left to find out about a grab whose answer was lost.
     pub(super) releases: u8,
+    /// Ends the grab that waits.
+    pub(super) nudge: Option<GrabCall>,
+    /// When the grab that was nudged is given up.
+    pub(super) hang_up_at: Option<Instant>,
 }
 
 impl Lane {
@@ -29,35 +36,77 @@ impl Lane {
         let stop_at = Instant::now() + self.settings.drain;
         let drop_at = stop_at + STOP_GRACE;
         let leave_at = drop_at + FLUSH_GRACE;
-        self.drain = Some(Drain { stop_at, drop_at, leave_at, dropped: false, releases: 3 });
+        self.drain = Some(Drain {
+            stop_at,
+            drop_at,
+            leave_at,
+            dropped: false,
+            releases: 3,
+            nudge: None,
+            hang_up_at: None,
+        });
         tracing::info!(running = self.running_jobs, unstarted = self.ready.len(), "draining");
         while let Some(Ready { task, .. }) = self.ready.pop_front() {
             self.tell(&task.lease, api::Outcome::Decline);
         }
+        self.nudge();
         self.release_again();
     }
 
-    /// A grab that is under way or lost may hold jobs: hang up, ask for its answer again, and decline what comes.
-    pub(super) fn release_again(&mut self) {
-        if self.drain.is_none() {
-            return;
+    /// A grab that waits is not hung up on: its answer may be on the way, with jobs. Asked again under its number, the
+    /// dispatcher answers both, and what comes is declined.
+    fn nudge(&mut self) {
+        let Grab::Asked(asked) = &self.grab else { return };
+        let call = self.call(asked.number, 1, Duration::ZERO, &[]);
+        if let Some(drain) = &mut self.drain {
+            drain.nudge = Some(call);
+            drain.hang_up_at = Some(Instant::now() + NUDGE_PATIENCE);
         }
-        let (number, anchor) = match std::mem::replace(&mut self.grab, Grab::Rest { not_before: None }) {
-            Grab::Rest { .. } => return,
-            Grab::Asked(Asked { number, anchor, results, .. }) => {
-                self.give_back(results);
-                (number, anchor)
+    }
+
+    pub(super) fn on_nudged(&mut self, answer: Result<GrabResponse, CallError>) {
+        if let Some(drain) = &mut self.drain {
+            drain.nudge = None;
+        }
+        match answer {
+            Ok(answer) => self.take_in(answer.jobs, Instant::now()),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "a waiting grab could not be ended");
             }
-            Grab::Lost { number, anchor, .. } => (number, anchor),
-        };
+        }
+    }
+
+    /// A grab whose answer was lost may hold jobs: ask for its answer again.
+    pub(super) fn release_again(&mut self) {
         let Some(drain) = &mut self.drain else { return };
+        let Grab::Lost { number, anchor, .. } = self.grab else { return };
+        self.grab = Grab::Rest { not_before: None };
         if drain.releases > 0 {
             drain.releases -= 1;
             self.ask(number, anchor, 1, Duration::ZERO, Vec::new());
         }
     }
 
+    fn hang_up(&mut self) {
+        let overdue =
+            self.drain.as_ref().is_some_and(|d| d.hang_up_at.is_some_and(|at| Instant::now() >= at));
+        if !overdue {
+            return;
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.nudge = None;
+            drain.hang_up_at = None;
+        }
+        if let Grab::Asked(Asked { results, .. }) =
+            std::mem::replace(&mut self.grab, Grab::Rest { not_before: None })
+        {
+            self.give_back(results);
+        }
+    }
+
     pub(super) fn is_drained(&mut self) -> bool {
+        self.hang_up();
         let Some(drain) = &mut self.drain else { return false };
         let now = Instant::now();
         if now >= drain.stop_at {
@@ -70,7 +119,15 @@ impl Lane {
         let settled = self.running.is_empty()
             && self.outbox.is_empty()
             && self.send.is_none()
+            && drain.nudge.is_none()
             && matches!(self.grab, Grab::Rest { .. });
         settled || now >= drain.leave_at
+    }
+}
+
+pub(super) async fn nudged(drain: &mut Option<Drain>) -> Result<GrabResponse, CallError> {
+    match drain.as_mut().and_then(|drain| drain.nudge.as_mut()) {
+        Some(call) => call.await,
+        None => std::future::pending().await,
     }
 }

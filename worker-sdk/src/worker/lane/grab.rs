@@ -17,6 +17,9 @@ use crate::client::CallError;
 use crate::job::Stop;
 use crate::outcome::millis;
 
+/// A grab under way.
+pub(super) type GrabCall = BoxFuture<'static, Result<GrabResponse, CallError>>;
+
 /// The grab's state. A request that may have been taken is repeated under its number, from its first start.
 pub(super) enum Grab {
     Rest { not_before: Option<Instant> },
@@ -30,7 +33,7 @@ pub(super) struct Asked {
     pub(super) started: Instant,
     wait: Duration,
     pub(super) results: Vec<Pending>,
-    call: BoxFuture<'static, Result<GrabResponse, CallError>>,
+    call: GrabCall,
 }
 
 impl Lane {
@@ -83,6 +86,12 @@ impl Lane {
         wait: Duration,
         results: Vec<Pending>,
     ) {
+        let call = self.call(number, max, wait, &results);
+        self.grab = Grab::Asked(Asked { number, anchor, started: Instant::now(), wait, results, call });
+    }
+
+    /// The request itself.
+    pub(super) fn call(&self, number: u64, max: u32, wait: Duration, results: &[Pending]) -> GrabCall {
         let request = GrabRequest {
             queues: self.settings.queues.clone(),
             types: self.settings.types.clone(),
@@ -96,8 +105,7 @@ impl Lane {
             results: results.iter().map(|pending| pending.item.clone()).collect(),
         };
         let client = Arc::clone(&self.client);
-        let call = async move { client.post("/v1/grab", &request, wait + CALL_TIMEOUT).await }.boxed();
-        self.grab = Grab::Asked(Asked { number, anchor, started: Instant::now(), wait, results, call });
+        async move { client.post("/v1/grab", &request, wait + CALL_TIMEOUT).await }.boxed()
     }
 
     pub(super) fn on_grab(&mut self, answer: Result<GrabResponse, CallError>) -> Result<(), RunError> {
@@ -144,7 +152,10 @@ impl Lane {
         for grabbed in jobs {
             let lease: Lease = grabbed.lease.as_str().into();
             let stop = Stop::default();
-            self.leases.hold(&lease, anchor, stop.clone());
+            if !self.leases.hold(&lease, anchor, stop.clone()) {
+                // Two answers to the same request, while shutting down.
+                continue;
+            }
             if usable {
                 self.ready
                     .push_back(Ready { task: Task { lease, grabbed: Arc::new(grabbed), stop }, anchor });

@@ -27,7 +27,7 @@ use super::summary::Summary;
 use crate::backoff::Backoff;
 use crate::client::Client;
 use carry::Carried;
-use drain::Drain;
+use drain::{Drain, nudged};
 use grab::{Grab, grabbed};
 use tell::{Sending, sent};
 
@@ -140,6 +140,7 @@ impl Lane {
                 // An error would mean that the sender is gone, and we hold it.
                 Ok(()) = quiet.changed() => {}
                 answer = grabbed(&mut self.grab) => self.on_grab(answer)?,
+                answer = nudged(&mut self.drain) => self.on_nudged(answer),
                 answer = sent(&mut self.send) => self.on_sent(answer),
                 Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
                 () = sleep_until(wake) => {}
@@ -157,7 +158,8 @@ impl Lane {
         let flush = if self.send.is_none() { self.flush_at() } else { None };
         let overdue = self.ready.front().map(|ready| self.overdue_at(ready));
         let drain = self.drain.as_ref().map(|drain| {
-            [drain.stop_at, drain.drop_at, drain.leave_at].into_iter().find(|at| *at > now).unwrap_or(now)
+            let steps = [drain.stop_at, drain.drop_at, drain.leave_at].into_iter().chain(drain.hang_up_at);
+            steps.filter(|at| *at > now).min().unwrap_or(now)
         });
         let far = now + Duration::from_secs(3600);
         [grab.filter(|at| *at > now), flush, overdue, drain].into_iter().flatten().min().unwrap_or(far)
