@@ -159,7 +159,7 @@ async fn a_lease_that_is_forged_ended_or_taken_over_changes_nothing() -> Result<
                 Ok(answers) => assert_eq!(answers, ["stale"], "{token} {outcome}"),
                 // An empty one is refused before anybody looks for it.
                 Err(error) => {
-                    assert!(token.is_empty() && error.to_string().contains("400"), "{token}: {error}")
+                    assert!(token.is_empty() && error.to_string().contains("400"), "{token}: {error}");
                 }
             }
         }

@@ -55,9 +55,13 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct Config {
     name: String,
-    /// KEY=VALUE: ticker_max_count, ticker_max_lag, ticker_idle_period, ticker_paused, rotation_period, external_ticker;
-    /// for job queues also lease_ms, max_attempts, backoff_base_ms, backoff_cap_ms
-    #[arg(required = true, value_name = "KEY=VALUE")]
+    /// What to change.
+    #[arg(
+        required = true,
+        value_name = "KEY=VALUE",
+        help = "ticker_max_count, ticker_max_lag, ticker_idle_period, ticker_paused, rotation_period, external_ticker; \
+                for job queues also lease_ms, max_attempts, backoff_base_ms, backoff_cap_ms"
+    )]
     settings: Vec<String>,
     #[command(flatten)]
     database: Database,
