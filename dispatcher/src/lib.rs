@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tidemill_common::config::{ConfigError, HttpSettings};
 use tidemill_common::db::Target;
+use tidemill_common::error_chain;
 use tidemill_common::service::{BoxError, Context, Pace};
 
 use discover::Discover;
@@ -41,7 +42,8 @@ const FLUSH_UNITS: usize = 2_000;
 pub fn build(cx: &mut Context) -> Result<(), BoxError> {
     let settings = Arc::clone(&cx.settings);
     let target = database(cx)?;
-    let tokens = settings.http.tokens_file.as_deref().map(Tokens::load).transpose()?;
+    let tokens = settings.http.tokens_file.as_deref().map(Tokens::load).transpose();
+    let tokens = tokens.map_err(|error| ConfigError::sentence(error_chain(&error)))?;
     let (listener, address) = bind(&settings.http)?;
     let advertise = advertised(&settings.http, address)?;
 

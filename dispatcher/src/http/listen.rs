@@ -56,14 +56,25 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
                     }
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => report(ended),
         }
     }
     // First no new ones.
     drop(listener);
     graceful.shutdown().await;
-    while connections.join_next().await.is_some() {}
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
     Ok(())
+}
+
+/// A connection whose handler panicked took its client's request with it: a defect, whatever the request was.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a request's handler panicked");
+    }
 }
 
 fn builder() -> Builder<TokioExecutor> {

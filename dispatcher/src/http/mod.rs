@@ -7,6 +7,7 @@
 
 mod auth;
 mod body;
+mod budget;
 mod dead;
 mod details;
 mod forward;
@@ -27,6 +28,7 @@ mod stream;
 mod work;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 pub use auth::{Tokens, TokensError};
@@ -56,5 +58,6 @@ pub fn router(state: ApiState) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::new(ProblemKind::MethodNotAllowed, "the header `allow` names the methods of this path")
         })
+        .layer(from_fn_with_state(state.clone(), budget::hold))
         .with_state(state)
 }

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::auth::Tokens;
+use super::budget::Budget;
 use super::forward;
 use super::pool::Pool;
 use super::problem::Refusal;
@@ -27,6 +28,8 @@ pub struct Limits {
     pub body_wait: Duration,
     /// A streamed body must have arrived within this time: its transaction is open as long.
     pub stream_wait: Duration,
+    /// Bytes of all bodies at a time.
+    pub bodies_bytes: usize,
     /// Requests that wait for jobs at a time.
     pub polls: usize,
 }
@@ -39,6 +42,7 @@ impl Default for Limits {
             // Shorter than the database waits for an idle transaction.
             body_wait: Duration::from_secs(10),
             stream_wait: Duration::from_secs(600),
+            bodies_bytes: 256 << 20,
             polls: 10_000,
         }
     }
@@ -67,6 +71,7 @@ pub struct ApiState {
     pub(super) tokens: Option<Arc<Tokens>>,
     pub(super) shutdown: Shutdown,
     pub(super) repeats: Arc<Repeats>,
+    pub(super) bodies: Budget,
     polls: Arc<Semaphore>,
 }
 
@@ -92,6 +97,7 @@ impl ApiState {
             tokens: tokens.map(Arc::new),
             shutdown,
             repeats: Arc::default(),
+            bodies: Budget::new(limits.bodies_bytes),
             polls: Arc::new(Semaphore::new(limits.polls.min(Semaphore::MAX_PERMITS))),
         })
     }

@@ -70,7 +70,7 @@ pub(super) async fn grab(
                     return Ok(answer);
                 }
             }
-            Owner::There(address) => return worker.relay(address, bytes).await,
+            Owner::There(address) => return worker.relay(address, bytes, !results.is_empty()).await,
             Owner::Here | Owner::Nobody => {}
         }
     }
@@ -162,13 +162,13 @@ impl Worker<'_> {
     }
 
     /// The whole request to the one owner of all it is about.
-    async fn relay(&self, address: &str, bytes: Bytes) -> Result<Response, Refusal> {
+    async fn relay(&self, address: &str, bytes: Bytes, has_results: bool) -> Result<Response, Refusal> {
         let wait = Duration::from_millis(self.request.wait_ms);
         let relayed = self.call(address, wait).relay(bytes);
         tokio::select! {
             relayed = relayed => relayed,
-            // Its results, if it has some, may be committed: repeated, they are harmless.
-            () = self.leaving() => Ok(closing(Vec::new(), Vec::new())),
+            // Results never wait for jobs, and their answers must be told.
+            () = self.leaving(), if !has_results => Ok(closing(Vec::new(), Vec::new())),
         }
     }
 

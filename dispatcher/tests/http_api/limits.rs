@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::{World, grab};
 use serde_json::{Value, json};
+use tidemill_common::testing::Cluster;
 use tidemill_dispatcher::http::{Limits, Tokens};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -175,6 +176,76 @@ async fn only_so_many_wait_for_jobs() {
     for said in waited {
         assert_eq!(said.good(), json!({"jobs": [], "results": [], "state": "run"}));
     }
+}
+
+#[tokio::test]
+async fn only_so_many_bytes_are_held() {
+    let mut world = World::new(&["mail"]).await;
+    let limits = Limits { bodies_bytes: 8 << 10, body_bytes: 4 << 10, ..Limits::default() };
+    let node = world.node_with(&["mail"], limits, None).await;
+    // Announced bodies that do not come, as much as may be held.
+    let head = format!(
+        "POST {JOBS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 4096\r\n\r\n"
+    );
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(node.address.strip_prefix("http://").unwrap()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        idle.push(stream);
+    }
+    crate::support::until("no more are held", async || {
+        let said = node.post(JOBS, json!({"type": "t"})).await;
+        (said.status == 503).then(|| drop(said.problem(503, "unavailable")))
+    })
+    .await;
+    assert_eq!(node.get("/v1/queues").await.status, 200, "what has no body takes nothing");
+    drop(idle);
+    crate::support::until("they are given back", async || {
+        (node.post(JOBS, json!({"type": "t"})).await.status == 201).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_busy_or_absent_database_is_said_to_be() {
+    let cluster = Cluster::private();
+    let mut world = World::within(&cluster, &["mail"]).await;
+    let node = world.node(&[]).await;
+    let produce = || node.post(JOBS, json!({"type": "t"}));
+    // Two wait for a lock, with the only connections there are.
+    let mut other = world.db.session("test");
+    let mut lock = other.begin("lock").await.unwrap();
+    lock.batch("lock", "lock table pgq.event_1_0, pgq.event_1_1, pgq.event_1_2").await.unwrap();
+    let third = async {
+        let waiting = "select count(*) from pg_locks where not granted";
+        crate::support::until("two wait", async || (world.count(waiting).await == 2).then_some(())).await;
+        produce().await.problem(503, "unavailable");
+        lock.commit().await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(produce(), produce(), third);
+    assert_eq!((first.status, second.status), (201, 201));
+
+    cluster.stop_immediate().unwrap();
+    for said in [produce().await, node.get("/v1/queues").await, node.get("/v1/queues/none").await] {
+        said.problem(503, "unavailable");
+    }
+    node.send(JOBS, "application/x-ndjson", "{\"type\":\"t\"}").await.problem(503, "unavailable");
+    cluster.start().unwrap();
+    assert_eq!(produce().await.status, 201, "and it is there again");
+}
+
+#[tokio::test]
+async fn headers_have_a_limit() {
+    let mut world = World::new(&["mail"]).await;
+    let node = world.node(&["mail"]).await;
+    for (bytes, status) in [(20_000, 200), (40_000, 431)] {
+        let request = node.request(reqwest::Method::GET, "/v1/queues").header("x-long", "x".repeat(bytes));
+        assert_eq!(request.send().await.unwrap().status().as_u16(), status, "{bytes}");
+    }
+    let many = (0..150).fold(node.request(reqwest::Method::GET, "/v1/queues"), |request, n| {
+        request.header(format!("x-{n}"), "1")
+    });
+    assert_eq!(many.send().await.unwrap().status().as_u16(), 431);
 }
 
 #[tokio::test]

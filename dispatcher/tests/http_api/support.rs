@@ -32,7 +32,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(queues: &[&str]) -> Self {
-        let db = Cluster::shared().database().await;
+        Self::within(Cluster::shared(), queues).await
+    }
+
+    pub(crate) async fn within(cluster: &Cluster, queues: &[&str]) -> Self {
+        let db = cluster.database().await;
         let session = db.session("test");
         let mut world = Self { db, session };
         for queue in queues {
