@@ -57,7 +57,11 @@ pub(super) struct Reply {
 
 #[derive(Debug)]
 pub(super) enum ReplyKind {
-    Grab { slots: Vec<Slot>, results: Vec<Pending> },
+    /// The leases that began with the unit, or, of a repeated grab, those that began before.
+    Grab {
+        again: Vec<(Slot, LeaseKey)>,
+        results: Vec<Pending>,
+    },
     Results(Vec<Pending>),
     Heartbeat(Vec<PendingExtension>),
 }

@@ -130,12 +130,9 @@ impl Engine {
         }
         let Some(Reply { request, kind }) = unit.reply else { return };
         let answered = match kind {
-            ReplyKind::Grab { slots, results } => {
+            ReplyKind::Grab { again, results } => {
                 let results = self.decided(&results, cold);
-                if granted.is_empty() {
-                    // A repeated grab: the leases began before.
-                    granted.extend(slots.iter().filter_map(|slot| self.grant_again(*slot)));
-                }
+                granted.extend(again.iter().filter_map(|(slot, lease)| self.grant_again(*slot, *lease)));
                 Answered::Grab { jobs: granted, results }
             }
             ReplyKind::Results(results) => Answered::Results(self.decided(&results, cold)),
@@ -150,10 +147,10 @@ impl Engine {
         let seat = self.window.get_mut(slot)?;
         let State::Granting(held) = &mut seat.state else { return None };
         held.until = until;
-        let held = held.clone();
-        self.ends.push(Reverse((until, slot, held.lease.number)));
+        let (held, lease) = (held.clone(), held.lease);
+        self.ends.push(Reverse((until, slot, lease.number)));
         seat.state = State::Leased(held, 0);
-        self.grant_again(slot)
+        self.grant_again(slot, lease)
     }
 
     fn lend(&mut self, slot: Slot, until: Micros) -> Option<Granted> {
@@ -164,11 +161,12 @@ impl Engine {
         Some(self.grant(&entry, &held))
     }
 
-    fn grant_again(&self, slot: Slot) -> Option<Granted> {
+    /// By slot and lease: another entry may have come into the slot, with a lease of its own.
+    fn grant_again(&self, slot: Slot, lease: record::LeaseKey) -> Option<Granted> {
         let seat = self.window.get(slot)?;
         match &seat.state {
-            State::Leased(held, _) => Some(self.grant(&seat.entry, held)),
-            State::Ready | State::Granting(_) | State::Finishing(_) => None,
+            State::Leased(held, _) if held.lease == lease => Some(self.grant(&seat.entry, held)),
+            State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => None,
         }
     }
 

@@ -69,16 +69,14 @@ impl Engine {
         let mut unit = Unit::default();
         let answers = self.finish_all(&mut unit, results);
         self.replace_poll(&grab);
-        let mut slots = self.repeated(&grab);
-        if slots.is_empty() {
-            slots = self.pick(&mut unit, &grab);
-        }
-        if slots.is_empty() && results.is_empty() && grab.wait_ms > 0 {
+        let again = self.repeated(&grab);
+        let none = again.is_empty() && self.pick(&mut unit, &grab) == 0;
+        if none && results.is_empty() && grab.wait_ms > 0 {
             let deadline = self.now.plus_ms(grab.wait_ms);
             self.polls.push_back(Poll { request, grab, deadline });
             return;
         }
-        unit.reply = Some(Reply { request, kind: ReplyKind::Grab { slots, results: answers } });
+        unit.reply = Some(Reply { request, kind: ReplyKind::Grab { again, results: answers } });
         self.submit(unit);
     }
 
@@ -116,7 +114,7 @@ impl Engine {
     }
 
     /// A grab whose number its instance used before gets the same jobs, as far as they are still leased.
-    fn repeated(&self, grab: &Grab) -> Vec<Slot> {
+    fn repeated(&self, grab: &Grab) -> Vec<(Slot, LeaseKey)> {
         let Some((number, leases)) = self.repeats.last.get(&grab.holder.instance) else { return Vec::new() };
         if grab.number != Some(*number) {
             return Vec::new();
@@ -127,16 +125,16 @@ impl Engine {
                 State::Ready | State::Finishing(_) => false,
             })
         };
-        leases.iter().filter(still_leased).map(|(slot, _)| *slot).collect()
+        leases.iter().filter(still_leased).copied().collect()
     }
 
-    /// Leases what is ready, into the unit.
-    fn pick(&mut self, unit: &mut Unit, grab: &Grab) -> Vec<Slot> {
+    /// Leases what is ready, into the unit; how many.
+    fn pick(&mut self, unit: &mut Unit, grab: &Grab) -> usize {
         let ms = grab.lease_ms.unwrap_or(self.settings.lease_ms);
         let first = self.next_lease;
         let nonce: u64 = self.rng.random();
-        let (mut slots, mut leased, mut leases) = (Vec::new(), Vec::new(), Vec::new());
-        while slots.len() < grab.max {
+        let (mut leased, mut leases) = (Vec::new(), Vec::new());
+        while leases.len() < grab.max {
             let Some(slot) = self.window.next_ready(grab.types.as_deref()) else { break };
             let lease = LeaseKey { epoch: self.epoch, number: self.next_lease };
             let Some(seat) = self.window.get_mut(slot) else { break };
@@ -170,10 +168,10 @@ impl Engine {
                 unit.effects.push(Effect::Grant { slot, ms });
             }
             leases.push((slot, lease));
-            slots.push(slot);
         }
-        if leased.is_empty() {
-            return slots;
+        let count = leases.len();
+        if count == 0 {
+            return 0;
         }
         let keys: Vec<_> = leased.iter().map(|l| l.entry).collect();
         let holder = (*grab.holder).clone();
@@ -186,7 +184,7 @@ impl Engine {
         if let Some(number) = grab.number {
             self.repeats.remember(grab.holder.instance, number, leases);
         }
-        slots
+        count
     }
 
     /// Gives ready entries to those who wait, first come first served.
@@ -195,14 +193,13 @@ impl Engine {
         while index < self.polls.len() && self.window.ready() > 0 {
             let grab = self.polls[index].grab.clone();
             let mut unit = Unit::default();
-            let slots = self.pick(&mut unit, &grab);
-            if slots.is_empty() {
+            if self.pick(&mut unit, &grab) == 0 {
                 index += 1;
                 continue;
             }
             let Some(poll) = self.polls.remove(index) else { break };
-            unit.reply =
-                Some(Reply { request: poll.request, kind: ReplyKind::Grab { slots, results: Vec::new() } });
+            let kind = ReplyKind::Grab { again: Vec::new(), results: Vec::new() };
+            unit.reply = Some(Reply { request: poll.request, kind });
             self.submit(unit);
         }
     }

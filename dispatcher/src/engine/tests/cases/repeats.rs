@@ -72,3 +72,21 @@ fn while_the_first_waits_brings_its_results_home() {
     assert_eq!(results, &[Answer::Ok]);
     assert_eq!(rig.engine.low_water(), 1);
 }
+
+#[test]
+fn never_gets_the_lease_of_another_job_that_came_into_the_place() {
+    let mut old = Rig::ready(&["a", "a"]);
+    let held = old.grab(Grab { max: 2, ..plain() });
+    old.result(held[0].lease, Outcome::Decline);
+    let mut next = old.successor();
+    next.engine.load(1, vec![row(1, "a")], false);
+    let grab = Grab { transactional: true, number: Some(1), holder: worker(2), ..plain() };
+    next.start_grab(grab.clone());
+    next.take();
+    next.start_grab(grab);
+    next.engine.committed(next.now, ColdAnswers::default());
+    next.engine.load(1, vec![row(2, "a")], true);
+    next.settle();
+    let answers: Vec<_> = next.answers().into_iter().map(|(_, answer)| jobs(&granted(answer))).collect();
+    assert_eq!(answers, [vec![1], vec![]]);
+}
