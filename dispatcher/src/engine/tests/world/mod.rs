@@ -79,7 +79,7 @@ pub(super) enum Sent {
 impl World {
     pub(super) fn new(seed: u64, broken: Option<Broken>, traced: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let max_attempts = rng.random_range(1..=4);
+        let max_attempts = rng.random_range(1..=6);
         let settings =
             QueueSettings { lease_ms: 400, max_attempts, backoff_base_ms: 50, backoff_cap_ms: 400 };
         let limits = Limits {
@@ -105,6 +105,14 @@ impl World {
             seen: Seen::new(),
             trace: traced.then(Vec::new),
         }
+    }
+
+    /// A few jobs to begin with.
+    pub(super) fn begin(&mut self) {
+        for _ in 0..self.rng.random_range(1..=6) {
+            self.produce(None);
+        }
+        self.tick();
     }
 
     pub(super) fn trace(self) -> Vec<String> {
@@ -189,6 +197,11 @@ impl World {
     /// This process takes the queue over, if its term is free and no old flush holds the fence.
     pub(super) fn take_over(&mut self, process: usize) -> Checked {
         if !self.limbo.is_empty() && self.broken != Some(Broken::TakeoverDoesNotWait) {
+            return Ok(());
+        }
+        // An owner without doubts does not take over what it has.
+        let serves = self.owners.iter().any(|owner| owner.process == process && owner.epoch == self.db.epoch);
+        if serves && self.rng.random_bool(0.9) {
             return Ok(());
         }
         let Some(epoch) = self.db.take(process, TERM_MS) else { return Ok(()) };

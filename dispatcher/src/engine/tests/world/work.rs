@@ -36,7 +36,7 @@ impl World {
     }
 
     fn any_results(&mut self, most: usize) -> Vec<(Lease, Outcome)> {
-        let count = self.rng.random_range(0..=most);
+        let count = self.rng.random_range(1..=most);
         let results: Vec<_> =
             (0..count).filter_map(|_| Some((self.any_lease()?, self.any_outcome()))).collect();
         for (lease, outcome) in &results {
