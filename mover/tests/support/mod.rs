@@ -224,16 +224,12 @@ fn origin(event: &str) -> String {
     data.split('/').next().unwrap_or_default().to_owned()
 }
 
-fn difference(sent: &[String], got: &[String]) -> (usize, usize) {
-    let count = |events: &[String]| {
-        let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-        events.iter().for_each(|event| *counts.entry(event.clone()).or_default() += 1);
-        counts
-    };
-    let (sent, got) = (count(sent), count(got));
-    let lost = sent.keys().filter(|event| !got.contains_key(*event)).count();
-    let twice = got.iter().filter(|(event, n)| **n > sent.get(*event).copied().unwrap_or(0)).count();
-    (lost, twice)
+/// How many events are missing, and how many are too many.
+fn difference(sent: &[String], got: &[String]) -> (i64, i64) {
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    sent.iter().for_each(|event| *counts.entry(event).or_default() += 1);
+    got.iter().for_each(|event| *counts.entry(event).or_default() -= 1);
+    (counts.values().filter(|n| **n > 0).sum(), -counts.values().filter(|n| **n < 0).sum::<i64>())
 }
 
 /// Sizes of a mover under test.

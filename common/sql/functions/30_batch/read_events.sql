@@ -1,7 +1,7 @@
 -- read_events: the events between two ticks of a queue, by id; those after i_after_id (null: from the start), about
 -- i_limit of them (null: all): a page ends with all events of its last id, because a retried event keeps its id and may
--- be in the same range. Fewer than i_limit: that was the end. ev_owner is null or i_sub_id. Raises P0002 if a tick is not
--- there (any more).
+-- be in the same range, and a producer may give ids. Fewer than i_limit: that was the end. ev_owner is null or i_sub_id.
+-- Raises P0002 if a tick is not there (any more).
 -- Callers: tidemill_mover, tidemill_dispatcher, pgq_reader. Locks: none beyond a reader's. Reads by index only: the
 -- event tables are not analysed, so a plan must not depend on what is known of them.
 create or replace function tidemill.read_events(
@@ -16,25 +16,14 @@ as $$
 declare
     v_from   txid_snapshot := tidemill.tick_snapshot(i_queue_id, i_from_tick);
     v_to     txid_snapshot := tidemill.tick_snapshot(i_queue_id, i_to_tick);
-    v_source text;
-    v_count  bigint;
-    v_id     bigint;
-    v_txid   bigint;
 begin
     if i_from_tick >= i_to_tick then
         return;
     end if;
-    v_source := format('from (%s) e', tidemill.event_source(i_queue_id, v_from, v_to, i_sub_id))
-        || case when i_after_id is not null then format(' where ev_id > %s', i_after_id) else '' end;
-    return query execute format('select * %s order by ev_id, ev_txid limit $1', v_source) using i_limit;
-    get diagnostics v_count = row_count;
-    if v_count > 0 and v_count = i_limit then
-        execute format('select ev_id, ev_txid %s order by ev_id, ev_txid offset $1 limit 1', v_source)
-        into v_id, v_txid using v_count - 1;
-        return query execute format(
-            'select * from (%s) e where ev_id = $1 and ev_txid > $2 order by ev_txid',
-            tidemill.event_source(i_queue_id, v_from, v_to, i_sub_id))
-        using v_id, v_txid;
-    end if;
+    return query execute format(
+        'select * from (%s) e %s order by ev_id %s',
+        tidemill.event_source(i_queue_id, v_from, v_to, i_sub_id),
+        case when i_after_id is not null then format('where ev_id > %s', i_after_id) else '' end,
+        case when i_limit is not null then format('fetch first %s rows with ties', i_limit) else '' end);
 end
 $$;
