@@ -1,9 +1,9 @@
 //! The HTTP API, version 1: what producers, workers and operators call (the contract is `tidemill_common::api`).
 //!
-//! A request passes, in this order: who calls and may they ([`auth`]), how large and of which type is the body
-//! ([`body`]), is it valid, who owns the queue ([`crate::routes`]), and then the owner: the engine in this process, or
-//! another dispatcher, one hop away ([`forward`]). Producing needs no owner: any dispatcher inserts into the log.
-//! Whatever goes wrong leaves as `application/problem+json` ([`problem`]).
+//! A request passes, in this order: who calls and may they (`auth`), how large and of which type is the body
+//! (`body`), is it valid, who owns the queue ([`crate::routes`]), and then the owner: the engine in this process, or
+//! another dispatcher, one hop away (`forward`). Producing needs no owner: any dispatcher inserts into the log.
+//! Whatever goes wrong leaves as `application/problem+json` (`problem`).
 
 mod auth;
 mod body;
