@@ -9,7 +9,7 @@ fn main() -> io::Result<()> {
     let sql = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sql");
     println!("cargo::rerun-if-changed={}", sql.display());
     let mut files = Vec::new();
-    for part in ["migrations", "functions"] {
+    for part in ["migrations", "functions", "compat"] {
         collect(&sql.join(part), &mut files)?;
     }
     files.push(sql.join("roles.sql"));

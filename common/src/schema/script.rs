@@ -1,5 +1,6 @@
 //! The script: what `tidemill schema print` prints and `tidemill schema install` runs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
@@ -30,25 +31,51 @@ const MEMBERS: &[(&str, &str)] = &[
     ("pgq_reader", "tidemill_dispatcher"),
 ];
 
-/// One file of `sql/migrations`.
+/// One file of `sql/migrations` or `sql/compat/*/migrations`: the numbers are those of one row.
 pub(super) struct Migration {
     /// The number its name begins with.
     pub(super) version: i32,
     /// SHA-256 of its text, hexadecimal.
     pub(super) checksum: String,
+    /// The schema that it makes and that may be there already as a real extension of PgQ.
+    schema: Option<&'static str>,
     sql: &'static str,
 }
 
 /// The migrations, in order.
 pub(super) fn migrations() -> impl Iterator<Item = Migration> {
-    FILES.iter().filter_map(|(name, sql)| {
-        let number = name.strip_prefix("migrations/")?.split('_').next()?;
-        let checksum = Sha256::digest(sql).iter().fold(String::new(), |mut hex, byte| {
-            push(&mut hex, format_args!("{byte:02x}"));
-            hex
-        });
-        Some(Migration { version: number.parse().ok()?, checksum, sql })
-    })
+    let mut all: Vec<_> = FILES
+        .iter()
+        .filter_map(|(path, sql)| {
+            let (folder, name) = path.rsplit_once('/')?;
+            let folder = folder.strip_suffix("migrations")?;
+            let version = name.split('_').next()?.parse().ok()?;
+            let schema = match folder.strip_prefix("compat/") {
+                Some(schema) => Some(schema.trim_end_matches('/')),
+                None => (version == 1).then_some("pgq"),
+            };
+            let checksum = Sha256::digest(sql).iter().fold(String::new(), |mut hex, byte| {
+                push(&mut hex, format_args!("{byte:02x}"));
+                hex
+            });
+            Some(Migration { version, checksum, schema, sql })
+        })
+        .collect();
+    all.sort_by_key(|migration| migration.version);
+    all.into_iter()
+}
+
+/// The schemas below `sql/compat` with their functions and grants.
+fn compat() -> BTreeMap<&'static str, Vec<(&'static str, &'static str)>> {
+    let mut schemas = BTreeMap::<_, Vec<_>>::new();
+    for &(path, text) in FILES {
+        if let Some((schema, file)) = path.strip_prefix("compat/").and_then(|rest| rest.split_once('/'))
+            && !file.starts_with("migrations/")
+        {
+            schemas.entry(schema).or_default().push((path, text));
+        }
+    }
+    schemas
 }
 
 /// The whole schema as SQL: one transaction, loadable with psql, also over an older version of it or over itself.
@@ -96,8 +123,28 @@ pub(super) fn script(options: &InstallOptions) -> String {
     for (name, text) in FILES.iter().filter(|(name, _)| *name == "roles.sql") {
         push(&mut sql, format_args!("\n-- {name}\n{text}"));
     }
+    for (schema, files) in compat() {
+        push_compat(&mut sql, schema, &files);
+    }
     sql.push_str("\ncommit;\n");
     sql
+}
+
+/// Functions and grants of a schema below `sql/compat`, unless the real extension is there.
+fn push_compat(sql: &mut String, schema: &str, files: &[(&str, &str)]) {
+    let Some(migration) = migrations().find(|migration| migration.schema == Some(schema)) else { return };
+    push(
+        sql,
+        format_args!(
+            "\ndo $install$ begin if exists (select 1 from tidemill.migration where version = {} and checksum <> '') \
+             then execute ${schema}_functions$\n",
+            migration.version
+        ),
+    );
+    for (name, text) in files {
+        push(sql, format_args!("\n-- {name}\n{text}"));
+    }
+    push(sql, format_args!("${schema}_functions$; end if; end $install$;\n"));
 }
 
 const HEAD: &str = "\
@@ -120,29 +167,35 @@ do $install$ begin
 end $install$;
 ";
 
-/// A migration that is applied if it is not recorded. The first one makes the log: where the real PgQ is, it is
-/// recorded without a checksum instead.
+/// A migration that is applied if it is not recorded. Where its schema is there as a real extension, or belongs to the
+/// real PgQ, it is recorded without a checksum instead; a later install, when that is gone, applies it.
 fn push_migration(sql: &mut String, migration: &Migration) {
-    let Migration { version, checksum, sql: text } = migration;
-    let (instead, end) = match version {
-        1 => (
-            "    elsif to_regprocedure('pgq.version()') is not null then\n        \
-             insert into tidemill.migration (version, checksum) values (1, '');\n",
-            "checksum not in ('', ",
-        ),
-        _ => ("", "checksum not in ("),
-    };
+    let Migration { version, checksum, schema, sql: text } = migration;
+    let instead = schema.map_or_else(String::new, |schema| {
+        let foreign = match schema {
+            "pgq" => "to_regprocedure('pgq.version()') is not null".to_owned(),
+            _ => format!(
+                "to_regprocedure('{schema}.version()') is not null\n        \
+                 or not exists (select 1 from tidemill.migration where version = 1 and checksum <> '')"
+            ),
+        };
+        format!(
+            "    elsif {foreign} then\n        \
+             insert into tidemill.migration (version, checksum) values ({version}, '') on conflict (version) do nothing;\n"
+        )
+    });
     push(
         sql,
         format_args!(
             "\ndo $install$ begin\n    \
-             if exists (select 1 from tidemill.migration where version = {version} and {end}'{checksum}')) then\n        \
+             if exists (select 1 from tidemill.migration where version = {version} and checksum not in ('', '{checksum}')) then\n        \
              raise exception 'migration {version} was applied with another content';\n    \
-             elsif exists (select 1 from tidemill.migration where version = {version}) then\n        \
+             elsif exists (select 1 from tidemill.migration where version = {version} and checksum <> '') then\n        \
              return;\n{instead}    \
              else\n        \
              execute $migration_{version}$\n{text}$migration_{version}$;\n        \
-             insert into tidemill.migration (version, checksum) values ({version}, '{checksum}');\n    \
+             insert into tidemill.migration (version, checksum) values ({version}, '{checksum}')\n        \
+             on conflict (version) do update set checksum = excluded.checksum, applied_at = excluded.applied_at;\n    \
              end if;\nend $install$;\n"
         ),
     );
@@ -175,6 +228,7 @@ mod tests {
         let mut disk = vec![sql.join("roles.sql")];
         below(&sql.join("migrations"), &mut disk);
         below(&sql.join("functions"), &mut disk);
+        below(&sql.join("compat"), &mut disk);
         let mut disk: Vec<_> = disk
             .iter()
             .map(|path| {
@@ -199,7 +253,7 @@ mod tests {
 
     #[test]
     fn every_function_file_pins_its_search_path_and_says_who_may_call() {
-        for (name, text) in FILES.iter().filter(|(name, _)| name.starts_with("functions/")) {
+        for (name, text) in FILES.iter().filter(|(name, _)| name.contains("functions/")) {
             let functions = text.matches("create or replace function").count();
             assert!(functions > 0, "{name}: only `create or replace function`");
             assert_eq!(
@@ -213,6 +267,13 @@ mod tests {
                 .filter(|line| line.starts_with("set search_path"))
                 .all(|line| line.trim_end_matches([';', ' ']).ends_with("pg_temp"));
             assert!(ends_with_temp, "{name}: pg_temp is not last");
+        }
+    }
+
+    #[test]
+    fn every_compatible_schema_is_made_by_one_migration() {
+        for schema in compat().keys() {
+            assert_eq!(migrations().filter(|m| m.schema == Some(schema)).count(), 1, "{schema}");
         }
     }
 
