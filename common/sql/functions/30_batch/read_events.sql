@@ -21,7 +21,7 @@ begin
         return;
     end if;
     return query execute format(
-        'select * from (%s) e %s order by ev_id %s',
+        'select * from (select * from (%s) e %s order by ev_id %s) p order by ev_id, ev_txid',
         tidemill.event_source(i_queue_id, v_from, v_to, i_sub_id),
         case when i_after_id is not null then format('where ev_id > %s', i_after_id) else '' end,
         case when i_limit is not null then format('fetch first %s rows with ties', i_limit) else '' end);
