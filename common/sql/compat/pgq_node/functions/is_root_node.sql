@@ -1,0 +1,17 @@
+-- is_root_node: is this database the root of a set? (A root makes the events and ticks of the set.)
+-- Callers: everybody who may read pgq_node.node_info. Locks: none.
+create or replace function pgq_node.is_root_node(i_queue_name text)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_type text;
+begin
+    select n.node_type into v_type from pgq_node.node_info n where n.queue_name = i_queue_name;
+    if not found then
+        raise exception 'queue does not exist: %', i_queue_name;
+    end if;
+    return v_type = 'root';
+end
+$$;
