@@ -10,10 +10,10 @@ PROGRAMS = -p tidemill-cli -p tidemill-ticker -p tidemill-mover -p tidemill-disp
 	--bins --example ledger-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare build demo chaos test check fmt clippy docs
+.PHONY: help prepare build demo chaos test check fmt clippy docs bench bench-build bench-log bench-jobs
 
 help: ## This list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 prepare:
 	@CARGO="$(CARGO)" scripts/prepare.sh "make $(MAKECMDGOALS)"
@@ -44,3 +44,15 @@ clippy:
 
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
+
+bench: bench-log bench-jobs ## Inserts and drains beside their baselines; ARGS="--jobs 50000 --rounds 3"
+
+# One build with the dispatcher, which the last figures are about.
+bench-build: prepare
+	$(CARGO) build --release --locked -p tidemill-benches -p tidemill-dispatcher --bins
+
+bench-log: bench-build ## What an insert costs
+	@target/release/tidemill-bench $(ARGS) insert
+
+bench-jobs: bench-build ## What a job costs, in-process and over HTTP
+	@target/release/tidemill-bench $(ARGS) in-process http
