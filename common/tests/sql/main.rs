@@ -1,7 +1,9 @@
 //! The schema's functions against a real PostgreSQL, one session or several.
 
 mod batch;
+mod coop;
 mod crowd;
+mod ext;
 mod produce;
 mod retry;
 mod roles;

@@ -3,7 +3,7 @@
 use tidemill_common::schema::{self, InstallOptions, SchemaError};
 use tidemill_common::testing::Cluster;
 
-use crate::support::{all, delivered, one, queue, run};
+use crate::support::{all, delivered, message, one, queue, run};
 
 #[tokio::test]
 async fn it_installs_once_and_may_be_repeated() {
@@ -130,4 +130,40 @@ async fn the_real_pgq_is_not_touched() {
         all::<String>(&client, "select checksum from tidemill.migration where version = 1").await,
         [""]
     );
+}
+
+#[tokio::test]
+async fn a_real_companion_is_not_touched_and_ours_comes_when_it_is_gone() {
+    let db = Cluster::shared().empty_database().await;
+    let client = db.client().await;
+    run(&client, "create schema pgq_ext; create function pgq_ext.version() returns text language sql as $$ select 'real' $$").await;
+    let mut session = db.session("test");
+    let options = InstallOptions::default();
+    for _ in 0..2 {
+        let installed = schema::install(&mut session, &options).await.expect("installed");
+        assert!(!installed.foreign_pgq);
+        assert_eq!(one::<String>(&client, "select pgq_ext.version()").await, "real");
+    }
+    let functions = "select count(*) from pg_proc where pronamespace = 'pgq_ext'::regnamespace";
+    assert_eq!(one::<i64>(&client, functions).await, 1);
+    assert_eq!(one::<String>(&client, "select pgq_coop.version()").await, "3.4");
+    run(&client, "drop schema pgq_ext cascade").await;
+    schema::install(&mut session, &options).await.expect("installed");
+    schema::check(&mut session).await.expect("good");
+    assert_eq!(one::<String>(&client, "select pgq_ext.version()").await, "3.3");
+}
+
+#[tokio::test]
+async fn the_companions_are_for_consumers_and_for_who_writes_into_the_target() {
+    let db = Cluster::shared().database().await;
+    let client = db.client().await;
+    queue(&client).await;
+    run(&client, "set role pgq_reader; select pgq_coop.next_batch('q', 'c', 'a'), pgq_coop.finish_batch(1)")
+        .await;
+    assert_eq!(
+        message(&client, "select pgq_ext.set_batch_done('c', 1)").await,
+        "permission denied for schema pgq_ext"
+    );
+    run(&client, "reset role; set role pgq_writer; select pgq_ext.set_batch_done('c', 1)").await;
+    assert_eq!(message(&client, "select pgq_coop.version()").await, "permission denied for schema pgq_coop");
 }

@@ -1,4 +1,5 @@
 -- finish_batch: the batch is done, the cursor moves past it. 1, or 0 with a warning when there is no such open batch.
+-- For a member of a cooperative consumer it does what pgq_coop.finish_batch does: a member has no cursor.
 -- Callers: pgq_reader. Locks: the subscription's row.
 create or replace function pgq.finish_batch(x_batch_id bigint)
 returns integer
@@ -6,9 +7,10 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update pgq.subscription
-    set sub_active = now(), sub_last_tick = sub_next_tick, sub_next_tick = null, sub_batch = null
-    where sub_batch = x_batch_id;
+    update pgq.subscription s
+    set sub_active = now(), sub_next_tick = null, sub_batch = null,
+        sub_last_tick = case when not tidemill.is_member(s.sub_queue, s.sub_id, s.sub_consumer) then s.sub_next_tick end
+    where s.sub_batch = x_batch_id;
     if not found then
         raise warning 'finish_batch: batch % not found', x_batch_id;
         return 0;
