@@ -31,6 +31,7 @@ chaos: build ## The demonstration with --chaos, RUNS times with seeds of its own
 
 # The end-to-end tests start the binaries that the first line builds, with failpoints.
 test: prepare ## Every test, with a real PostgreSQL and the real binaries
+	@scripts/prepare-pgq.sh
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked --no-fail-fast
 
