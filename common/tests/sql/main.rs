@@ -4,6 +4,7 @@ mod batch;
 mod coop;
 mod crowd;
 mod ext;
+mod node;
 mod produce;
 mod retry;
 mod roles;
