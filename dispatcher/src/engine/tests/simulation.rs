@@ -129,13 +129,10 @@ fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
     }
 }
 
-/// Quiet at last: what is open ends, a fresh owner takes over, a diligent worker does everything.
+/// Quiet at last: what is open ends; the owner, or a fresh one, serves a diligent worker until everything is done.
 fn come_to_rest(world: &mut World) -> Checked {
-    for _ in 0..PROCESSES {
-        if world.any_owner().is_some() {
-            world.crash_owner(0, Sent::Answered)?;
-        }
-    }
+    let stays = world.rng.random_bool(0.5);
+    world.retire(stays);
     for _ in 0..100 {
         let commit = world.rng.random_bool(0.5);
         world.end_limbo(commit)?;
@@ -149,21 +146,29 @@ fn come_to_rest(world: &mut World) -> Checked {
         }
         while world.promote(100)? > 0 {}
         world.tick();
-        if world.any_owner().is_none() {
-            world.take_over(0)?;
-        }
-        world.look_at_clock(0)?;
-        while world.read(0, 5)? {}
-        world.grab(0, true)?;
-        settle(world)?;
-        world.complete_all(0)?;
-        settle(world)?;
-        world.renew(0)?;
+        serve(world)?;
         world.rotate()?;
         world.pass(100);
     }
     world.audit()?;
-    world.check_finished()
+    world.check_finished()?;
+    world.tick();
+    serve(world)?;
+    world.check_empty(0)
+}
+
+/// The only owner reads everything, gives it to a worker that completes it, and moves the mark.
+fn serve(world: &mut World) -> Checked {
+    if world.any_owner().is_none() {
+        world.take_over(0)?;
+    }
+    world.look_at_clock(0)?;
+    while world.read(0, 5)? {}
+    world.grab(0, true)?;
+    settle(world)?;
+    world.complete_all(0)?;
+    settle(world)?;
+    world.renew(0)
 }
 
 fn settle(world: &mut World) -> Checked {

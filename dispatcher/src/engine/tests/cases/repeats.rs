@@ -90,3 +90,13 @@ fn never_gets_the_lease_of_another_job_that_came_into_the_place() {
     let answers: Vec<_> = next.answers().into_iter().map(|(_, answer)| jobs(&granted(answer))).collect();
     assert_eq!(answers, [vec![1], vec![]]);
 }
+
+#[test]
+fn of_which_nothing_is_left_gets_other_jobs() {
+    let mut rig = Rig::ready(&["a"; 3]);
+    assert_eq!(jobs(&rig.grab(numbered(1))), [1, 2]);
+    rig.pass(LEASE_MS);
+    rig.settle();
+    assert_eq!(jobs(&rig.grab(Grab { max: 2, holder: worker(2), ..plain() })), [1, 2]);
+    assert_eq!(jobs(&rig.grab(numbered(1))), [3]);
+}

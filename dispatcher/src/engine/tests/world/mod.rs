@@ -19,7 +19,7 @@ pub(super) use broken::Broken;
 use database::{Database, Refusal, Write};
 use owner::Owner;
 pub(super) use truth::{Checked, Violation};
-use truth::{Place, Truth};
+use truth::{Place, Truth, require};
 
 use crate::engine::{ColdAnswers, Engine, Event, Limits, LogRow, Micros, QueueSettings, RequestId};
 
@@ -237,6 +237,15 @@ impl World {
         owner.start_flush();
         let started = owner.flush.is_some();
         self.deliver(index)?;
+        // What was given back may have to be written.
+        let owner = &self.owners[index];
+        if !started && owner.engine.pending.is_empty() {
+            let (asked, polls) = (owner.asked.len(), owner.engine.polls.len());
+            require!(
+                asked == polls,
+                "nothing is under way, {polls} grabs wait, and {asked} requests are not answered"
+            );
+        }
         Ok(started)
     }
 
@@ -328,6 +337,12 @@ impl World {
         }
         self.owners.retain(|owner| owner.process != process);
         Ok(())
+    }
+
+    /// The processes that do not own the queue end, and so does its owner, unless it stays.
+    pub(super) fn retire(&mut self, stays: bool) {
+        self.note(|| format!("the end; the owner stays: {stays}"));
+        self.owners.retain(|owner| stays && owner.epoch == self.db.epoch);
     }
 
     /// The database crashes and comes back. Every connection is gone.

@@ -336,6 +336,7 @@ impl Truth {
             Answer::Ok => {
                 require!(how == Some(&said), "{lease}: {said:?} is ok, but it was finished by {how:?}");
                 require!(self.told_ok.insert(key_of(lease)), "{lease}: ok twice");
+                require!(self.tokens.contains(lease), "{lease} was forged, and {said:?} is ok");
             }
             Answer::Already => {
                 require!(how == Some(&said), "{lease}: {said:?} is already, but it was finished by {how:?}");
@@ -359,7 +360,10 @@ impl Truth {
         (current, now): (bool, Micros),
     ) -> Checked {
         match extended {
-            Extended::Until(until) => self.promise(lease, until, true),
+            Extended::Until(until) => {
+                require!(self.tokens.contains(lease), "{lease} was forged, and is extended");
+                self.promise(lease, until, true)
+            }
             Extended::Stale => {
                 require!(
                     !current || !self.is_live(lease, now),
