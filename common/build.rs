@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
     for part in ["migrations", "functions", "compat"] {
         collect(&sql.join(part), &mut files)?;
     }
-    files.push(sql.join("roles.sql"));
+    files.extend(["adopt.sql", "roles.sql"].map(|name| sql.join(name)));
 
     let mut list = String::from(
         "/// Every file below `sql/`: its path there, its text.\npub(super) const FILES: &[(&str, &str)] = &[\n",

@@ -20,6 +20,10 @@ pub(crate) enum Command {
         /// Do not make roles: those that exist are used
         #[arg(long)]
         no_roles: bool,
+        /// Where the real PgQ is: replace its functions by ours and keep its queues, events and consumers. It leaves the
+        /// extension; no way back
+        #[arg(long)]
+        adopt: bool,
     },
     /// Compare the schema of one database, or of all that are configured, with what this program needs
     Check {
@@ -35,8 +39,8 @@ const INSTALL_DEADLINE: Duration = Duration::from_secs(600);
 
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     match command {
-        Command::Install { database, no_roles } => {
-            install(&database, &InstallOptions { roles: !no_roles }).await
+        Command::Install { database, no_roles, adopt } => {
+            install(&database, &InstallOptions { roles: !no_roles, adopt }).await
         }
         Command::Check { database } => check(&database).await,
         Command::Print => say(schema::print()),

@@ -24,11 +24,14 @@ pub fn version() -> i32 {
 pub struct InstallOptions {
     /// Make the roles that are missing, where the installing role may. Grants to existing ones are set in any case.
     pub roles: bool,
+    /// Where the real PgQ is, replace its functions by ours and keep its tables with all that is in them. Otherwise
+    /// it is used as it is.
+    pub adopt: bool,
 }
 
 impl Default for InstallOptions {
     fn default() -> Self {
-        Self { roles: true }
+        Self { roles: true, adopt: false }
     }
 }
 

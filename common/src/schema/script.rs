@@ -104,6 +104,10 @@ pub(super) fn script(options: &InstallOptions) -> String {
     if !options.roles {
         sql.push_str("set local tidemill.no_roles = 'on';\n");
     }
+    if options.adopt {
+        sql.push_str("set local tidemill.adopt = 'on';\n");
+        push_file(&mut sql, "adopt.sql");
+    }
     for migration in migrations() {
         push_migration(&mut sql, &migration);
     }
@@ -120,14 +124,18 @@ pub(super) fn script(options: &InstallOptions) -> String {
         push(&mut sql, format_args!("\n-- {name}\n{text}"));
     }
     sql.push_str("$pgq_functions$; end if; end $install$;\n");
-    for (name, text) in FILES.iter().filter(|(name, _)| *name == "roles.sql") {
-        push(&mut sql, format_args!("\n-- {name}\n{text}"));
-    }
+    push_file(&mut sql, "roles.sql");
     for (schema, files) in compat() {
         push_compat(&mut sql, schema, &files);
     }
     sql.push_str("\ncommit;\n");
     sql
+}
+
+fn push_file(sql: &mut String, wanted: &str) {
+    for (name, text) in FILES.iter().filter(|(name, _)| *name == wanted) {
+        push(sql, format_args!("\n-- {name}\n{text}"));
+    }
 }
 
 /// Functions and grants of a schema below `sql/compat`, unless the real extension is there.
@@ -171,6 +179,15 @@ end $install$;
 /// real PgQ, it is recorded without a checksum instead; a later install, when that is gone, applies it.
 fn push_migration(sql: &mut String, migration: &Migration) {
     let Migration { version, checksum, schema, sql: text } = migration;
+    let record = format!(
+        "insert into tidemill.migration (version, checksum) values ({version}, '{checksum}')\n        \
+         on conflict (version) do update set checksum = excluded.checksum, applied_at = excluded.applied_at;"
+    );
+    // See adopt.sql: the tables are those of the real PgQ.
+    let adopted = match version {
+        1 => format!("    elsif current_setting('tidemill.adopted', true) = 'on' then\n        {record}\n"),
+        _ => String::new(),
+    };
     let instead = schema.map_or_else(String::new, |schema| {
         let foreign = match schema {
             "pgq" => "to_regprocedure('pgq.version()') is not null".to_owned(),
@@ -191,11 +208,10 @@ fn push_migration(sql: &mut String, migration: &Migration) {
              if exists (select 1 from tidemill.migration where version = {version} and checksum not in ('', '{checksum}')) then\n        \
              raise exception 'migration {version} was applied with another content';\n    \
              elsif exists (select 1 from tidemill.migration where version = {version} and checksum <> '') then\n        \
-             return;\n{instead}    \
+             return;\n{adopted}{instead}    \
              else\n        \
              execute $migration_{version}$\n{text}$migration_{version}$;\n        \
-             insert into tidemill.migration (version, checksum) values ({version}, '{checksum}')\n        \
-             on conflict (version) do update set checksum = excluded.checksum, applied_at = excluded.applied_at;\n    \
+             {record}\n    \
              end if;\nend $install$;\n"
         ),
     );
@@ -225,7 +241,7 @@ mod tests {
     #[test]
     fn the_files_compiled_in_are_the_files_on_disk() {
         let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
-        let mut disk = vec![sql.join("roles.sql")];
+        let mut disk = vec![sql.join("adopt.sql"), sql.join("roles.sql")];
         below(&sql.join("migrations"), &mut disk);
         below(&sql.join("functions"), &mut disk);
         below(&sql.join("compat"), &mut disk);

@@ -89,7 +89,9 @@ async fn an_owner_without_any_other_right_installs_it() {
     let url = cluster.url(db.name()).replace("postgres@", "plain@");
     let target = tidemill_common::db::Target::parse(db.name(), &url, &Default::default()).expect("a URL");
     let mut session = tidemill_common::db::Session::new(std::sync::Arc::new(target), "test");
-    let installed = schema::install(&mut session, &InstallOptions { roles: false }).await.expect("installed");
+    let installed = schema::install(&mut session, &InstallOptions { roles: false, adopt: false })
+        .await
+        .expect("installed");
     assert_eq!(installed.missing_roles.len(), 9);
     let installed = schema::install(&mut session, &InstallOptions::default()).await.expect("installed");
     assert_eq!(installed.missing_roles.len(), 9);

@@ -1,7 +1,9 @@
 //! Where the real PgQ extension is installed: our ticker replaces pgqd under running producers and consumers, and back.
 
 use tidemill_common::schema::{self, InstallOptions};
-use tidemill_common::testing::{Cluster, ClusterOptions, wait_for};
+use tidemill_common::testing::{Cluster, ClusterOptions, TestDb, wait_for};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::support::{
     Books, PATIENCE, Program, consume, expected, one, produce, run, server_with_pgq, ticker,
@@ -72,4 +74,96 @@ async fn our_ticker_replaces_pgqd_in_a_live_installation_and_back() {
     .await;
     pgqd.stop().await;
     assert_eq!(books, whole);
+}
+
+/// Producers that insert until they are told to stop; each returns the next of its numbers.
+async fn producers(db: &TestDb, count: i64) -> (watch::Sender<bool>, Vec<JoinHandle<i64>>) {
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = Vec::new();
+    for number in 0..count {
+        let (client, stopped) = (db.client().await, stopped.clone());
+        let producer = async move {
+            let insert =
+                client.prepare("select pgq.insert_event('q', 't', $1::text)").await.expect("a statement");
+            let mut next = number;
+            while !*stopped.borrow() {
+                client.execute(&insert, &[&next.to_string()]).await.expect("inserts go on");
+                next += count;
+            }
+            next
+        };
+        #[expect(clippy::disallowed_methods, reason = "joined by the test")]
+        tasks.push(tokio::spawn(producer));
+    }
+    (stop, tasks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(
+    any(without_pgq_extension, without_pgqd),
+    ignore = "the real PgQ is not installed: `apt-get install pgqd postgresql-15-pgq3`"
+)]
+async fn a_live_installation_of_the_real_extension_becomes_ours_in_place() {
+    let options = ClusterOptions { bin_dir: Some(server_with_pgq()), ..ClusterOptions::default() };
+    let cluster = Cluster::start_new(&options).expect("a server");
+    let db = cluster.empty_database().await;
+    let client = db.client().await;
+    run(
+        &client,
+        "create extension pgq; select pgq.create_queue('q'), pgq.set_queue_config('q', 'ticker_max_lag', '100 ms'),
+             pgq.set_queue_config('q', 'rotation_period', '500 ms');
+         select pgq.register_consumer('q', 'c'), pgq.register_consumer('q', 'late')",
+    )
+    .await;
+    let pgqd = Program::pgqd(&cluster, &[db.name()]);
+    let (stop, producers) = producers(&db, 3).await;
+    let again = [3, 60, 150];
+    let mut books = Books::new();
+    let mut until = async |what: &str, least: usize| {
+        wait_for(what, PATIENCE, async || {
+            consume(&client, "q", "c", &again, &mut books).await;
+            (books.len() >= least).then_some(())
+        })
+        .await;
+        books.clone()
+    };
+    let before = until("events of the real PgQ", 300).await.len();
+
+    let adopt = InstallOptions { adopt: true, ..InstallOptions::default() };
+    for _ in 0..2 {
+        let mut session = db.session("test");
+        let installed = schema::install(&mut session, &adopt).await.expect("installed");
+        assert!(!installed.foreign_pgq);
+    }
+    schema::check(&mut db.session("test")).await.expect("good");
+    let extensions = "select count(*) from pg_extension where extname = 'pgq'";
+    assert_eq!(one::<i64>(&client, extensions).await, 0);
+    let left = "select count(*) from pg_proc p join pg_language l on l.oid = p.prolang
+                where pronamespace = 'pgq'::regnamespace and lanname = 'c' and prorettype <> 'trigger'::regtype";
+    assert_eq!(one::<i64>(&client, left).await, 0, "functions of the C extension are left");
+
+    let during = until("events of ours, ticked by pgqd", before + 300).await.len();
+    pgqd.stop().await;
+    let _ticker = ticker(&[&db]).await;
+    until("events of ours, ticked by our ticker", during + 300).await;
+    stop.send_replace(true);
+    let mut whole = Books::new();
+    for (number, producer) in (0..).zip(producers) {
+        let end = producer.await.expect("it inserted");
+        whole.extend((number..end).step_by(3).map(|n| ((n, 0), 1)));
+    }
+    whole.extend(again.map(|n| ((n, 1), 1)));
+    assert_eq!(until("the rest", whole.len()).await, whole);
+    // A consumer that was behind all the time kept the whole log from rotation.
+    let mut late = Books::new();
+    consume(&client, "q", "late", &[], &mut late).await;
+    whole.retain(|(_, retry), _| *retry == 0);
+    assert_eq!(late, whole);
+    wait_for("two rotations", PATIENCE, async || {
+        consume(&client, "q", "late", &[], &mut late).await;
+        consume(&client, "q", "c", &[], &mut late).await;
+        (one::<i64>(&client, "select count(*) from pgq.event_template").await == 0).then_some(())
+    })
+    .await;
+    run(&client, "select pgq.drop_queue('q', true); select pgq.create_queue('q')").await;
 }
