@@ -3,7 +3,9 @@
 --   A piece of the log between two ticks, for the owner's window. By transaction id and event
 --   id, not by event id alone: so each piece is found through the index at the cost of its own
 --   rows, however many the range holds (only a single transaction that is larger than a piece
---   is sorted again for each).
+--   is sorted again for each). The tables are not analysed, and the planner would rather read
+--   the whole range and sort it: hence the settings, which leave it the index and an
+--   incremental sort.
 --
 -- Parameters: i_after_txid, i_after_id - the last row of the piece before, NULL for the first;
 --   i_limit - at most so many rows; i_bytes - about so many bytes of content, at least one row
@@ -18,6 +20,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 set jit = off
 as $$
 declare
