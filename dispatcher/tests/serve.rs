@@ -149,3 +149,32 @@ async fn an_owner_whose_epoch_has_passed_writes_nothing() {
     assert!(answer.is_err(), "unavailable: {answer:?}");
     assert_eq!(rig.count("select count(*) from tidemill.journal_1_0").await, written);
 }
+
+#[tokio::test]
+async fn a_tick_larger_than_the_window_is_handed_out_in_pieces_and_every_job_once() {
+    let mut rig = Rig::new("{}").await;
+    // One transaction larger than a piece of 100 rows, many smaller ones, and one larger than the window of 1000.
+    let insert = "insert into pgq.event_1_0 (ev_time, ev_type, ev_data) select now(), 'send', n::text \
+                  from generate_series(1, $1) n";
+    for count in [250].into_iter().chain([3; 100]).chain([1_500]) {
+        rig.session.execute("produce", insert, &[(&count, Type::INT4)]).await.unwrap();
+    }
+    rig.tick().await;
+    assert_eq!(rig.count("select count(*) from pgq.tick").await, 2);
+
+    let server = rig.server(TERM_MS).await;
+    let (mut seen, mut results) = (BTreeSet::new(), Vec::new());
+    while seen.len() < 2_050 || !results.is_empty() {
+        let Answered::Grab { jobs, results: answers } =
+            server.handle.grab(grab(700), std::mem::take(&mut results)).await.unwrap()
+        else {
+            panic!("not the answer to a grab");
+        };
+        assert!(answers.iter().all(|answer| *answer == Answer::Ok), "{answers:?}");
+        for job in jobs {
+            assert!(seen.insert(job.lease.job), "job {} was given out twice", job.lease.job);
+            results.push((Some(job.lease), complete()));
+        }
+    }
+    server.stop().await;
+}
