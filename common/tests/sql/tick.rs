@@ -35,6 +35,38 @@ async fn a_straggler_makes_its_queue_tick_again() {
 }
 
 #[tokio::test]
+async fn a_lone_straggler_makes_its_queue_tick_again() {
+    let (db, client, _turn) = alone().await;
+    queue(&client).await;
+    tick(&client).await;
+    let slow = db.client().await;
+    run(&slow, "begin; select pgq.insert_event('q', 't', 'slow')").await;
+    // No later transaction has ended: the tick's snapshot does not know that there is one in progress.
+    assert_eq!(delivered(&client).await, Vec::<String>::new());
+    assert!(tick(&client).await.is_empty());
+    run(&slow, "commit").await;
+    assert_eq!(delivered(&client).await, ["slow"]);
+    assert!(tick(&client).await.is_empty());
+}
+
+#[tokio::test]
+async fn stragglers_are_asked_for_until_the_last_one_has_ended() {
+    let (db, client, _turn) = alone().await;
+    queue(&client).await;
+    let (first, second) = (db.client().await, db.client().await);
+    run(&first, "begin; select pgq.insert_event('q', 't', 'first')").await;
+    run(&second, "begin; select pgq.insert_event('q', 't', 'second')").await;
+    run(&client, "select pgq.insert_event('q', 't', 'quick')").await;
+    assert_eq!(delivered(&client).await, ["quick"]);
+    assert!(tick(&client).await.is_empty());
+    run(&first, "rollback").await;
+    assert!(tick(&client).await.is_empty());
+    run(&second, "commit").await;
+    assert_eq!(delivered(&client).await, ["second"]);
+    assert!(tick(&client).await.is_empty());
+}
+
+#[tokio::test]
 async fn an_idle_queue_in_a_busy_cluster_is_not_ticked_again() {
     let (db, client, _turn) = alone().await;
     queue(&client).await;

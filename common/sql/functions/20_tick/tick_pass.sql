@@ -22,7 +22,7 @@ begin
                qu.queue_ticker_idle_period as idle_period,
                pg_sequence_last_value(to_regclass(qu.queue_event_seq)) as event_seq,
                t.tick_id, t.tick_snapshot, t.tick_event_seq, clock_timestamp() - t.tick_time as lag,
-               txid_snapshot_xmin(t.tick_snapshot) < txid_snapshot_xmax(t.tick_snapshot) as some_in_progress,
+               current_setting('tidemill.settled_' || qu.queue_id, true) is distinct from t.tick_id::text as unsettled,
                t.tick_time - (
                    select p.tick_time from pgq.tick p
                    where p.tick_queue = qu.queue_id and p.tick_id < t.tick_id
@@ -36,7 +36,7 @@ begin
     loop
         v_due := q.event_seq is distinct from q.tick_event_seq
             or tidemill.idle_tick_due(q.lag, q.gap, q.max_lag, q.idle_period);
-        continue when not v_due and not q.some_in_progress;
+        continue when not v_due and not q.unsettled;
         -- Not for an idle pass: it reads the control file. And outside the block below: it concerns all queues.
         if v_due and not v_checked then
             perform tidemill.require_identity();
