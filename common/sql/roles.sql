@@ -74,6 +74,10 @@ begin
                 get_batch_info,get_batch_cursor,event_retry,batch_retry,force_tick,finish_batch}'::text[]),
             ('pgq_reader', 'tidemill', '{read_events,event_source,event_branches,event_tables,tick_snapshot}'),
             ('pgq_writer', 'pgq', '{insert_event,current_event_table,jsontriga,logutriga,sqltriga}'),
+            -- What the triggers are made of runs with the rights of who changes the table, and gives none.
+            ('pgq_writer', 'tidemill', '{log_row,log_statement,trigger_options,in_list,primary_key,row_values,
+                generated_columns,with_members,changed_columns,is_known_by_text,base_type,changes_to_log,event_type,
+                json_row,url_row,urlencode,sql_insert,sql_update,sql_where,override,bind_columns,leading_comment,evaluate}'),
             ('pgq_admin', 'pgq', '{*}'),
             ('pgq_admin', 'tidemill', '{require_identity,record_identity,require_read_committed,rotate,event_tables}'),
             ('tidemill_producer', 'tidemill', '{insert_job,insert_jobs}'),

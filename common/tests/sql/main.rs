@@ -12,3 +12,4 @@ mod rotate;
 mod schema;
 mod support;
 mod tick;
+mod triggers;

@@ -12,10 +12,12 @@ async fn every_function_pins_its_search_path() {
         &client,
         "select p.oid::regprocedure::text from pg_proc p
          where p.pronamespace in ('pgq'::regnamespace, 'tidemill'::regnamespace)
-           and not exists (select 1 from unnest(p.proconfig) c where c like 'search\\_path=pg\\_catalog%pg\\_temp')",
+           and not exists (select 1 from unnest(p.proconfig) c where c like 'search\\_path=pg\\_catalog%pg\\_temp')
+         order by 1",
     )
     .await;
-    assert!(loose.is_empty(), "{loose:?}");
+    // These show names as the session does; what may be qualified in them, is: see a_hostile_search_path_… in triggers.rs.
+    assert_eq!(loose, ["pgq.jsontriga()", "pgq.logutriga()", "pgq.sqltriga()"]);
 }
 
 #[tokio::test]
