@@ -148,8 +148,24 @@ async fn one_transaction_may_put_in_so_many() {
     run(&client, &format!("begin; {insert} {insert} commit; begin; {insert} {insert} commit")).await;
     let text = message(&client, &format!("begin; {insert} {insert} {insert} commit")).await;
     assert_eq!(text, "Queue 'q' allows max 2 events from one TX");
-    run(&client, "rollback; update pgq.queue set queue_per_tx_limit = 0").await;
+    // What was rolled back counts, also if the first event was.
+    let text = message(
+        &client,
+        &format!(
+            "rollback; begin; savepoint s; {insert} rollback to s; {insert} savepoint s; {insert} {insert}"
+        ),
+    )
+    .await;
+    assert_eq!(text, "Queue 'q' allows max 2 events from one TX");
+    run(&client, &format!("rollback; begin; savepoint s; {insert} {insert} rollback to s")).await;
+    assert_eq!(message(&client, insert).await, "Queue 'q' allows max 2 events from one TX");
+    run(&client, &format!("rollback; begin; {insert} {insert} commit; {insert}")).await;
+    run(&client, "update pgq.queue set queue_per_tx_limit = 0").await;
     assert_eq!(message(&client, insert).await, "Queue 'q' allows max 0 events from one TX");
+    run(&client, &format!("update pgq.queue set queue_per_tx_limit = -1; begin; {insert} {insert} commit"))
+        .await;
+    run(&client, "select pgq.drop_queue('q', true)").await;
+    assert!(!one::<bool>(&client, "select to_regclass('pgq.event_1_count_seq') is not null").await);
 }
 
 #[tokio::test]
