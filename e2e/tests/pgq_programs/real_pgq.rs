@@ -1,7 +1,7 @@
 //! Where the real PgQ extension is installed: our ticker replaces pgqd under running producers and consumers, and back.
 
 use tidemill_common::schema::{self, InstallOptions};
-use tidemill_common::testing::{Cluster, ClusterOptions, TestDb, wait_for};
+use tidemill_common::testing::{Cluster, ClusterOptions, Service, TestDb, wait_for};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -130,13 +130,21 @@ async fn a_live_installation_of_the_real_extension_becomes_ours_in_place() {
     let before = until("events of the real PgQ", 300).await.len();
 
     let adopt = InstallOptions { adopt: true, ..InstallOptions::default() };
+    let extensions = "select count(*) from pg_extension where extname = 'pgq'";
+    // In vain, while a transaction uses the tables: nothing is changed.
+    let reader = db.client().await;
+    run(&reader, "begin; select count(*) from pgq.tick").await;
+    let refused = schema::install(&mut db.session("test"), &adopt).await.expect_err("the tables are in use");
+    let sentence = tidemill_common::error_chain(&refused);
+    assert!(sentence.contains("lock timeout"), "{sentence}");
+    assert_eq!(one::<i64>(&client, extensions).await, 1);
+    run(&reader, "commit").await;
     for _ in 0..2 {
         let mut session = db.session("test");
         let installed = schema::install(&mut session, &adopt).await.expect("installed");
         assert!(!installed.foreign_pgq);
     }
     schema::check(&mut db.session("test")).await.expect("good");
-    let extensions = "select count(*) from pg_extension where extname = 'pgq'";
     assert_eq!(one::<i64>(&client, extensions).await, 0);
     let left = "select count(*) from pg_proc p join pg_language l on l.oid = p.prolang
                 where pronamespace = 'pgq'::regnamespace and lanname = 'c' and prorettype <> 'trigger'::regtype";
@@ -166,4 +174,43 @@ async fn a_live_installation_of_the_real_extension_becomes_ours_in_place() {
     })
     .await;
     run(&client, "select pgq.drop_queue('q', true); select pgq.create_queue('q')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(
+    without_pgq_extension,
+    ignore = "the real PgQ is not installed: `apt-get install postgresql-15-pgq3`"
+)]
+async fn our_mover_empties_a_queue_of_the_real_extension_into_ours() {
+    let options = ClusterOptions { bin_dir: Some(server_with_pgq()), ..ClusterOptions::default() };
+    let cluster = Cluster::start_new(&options).expect("a server");
+    let (old, new) = (cluster.empty_database().await, cluster.database().await);
+    let (from, to) = (old.client().await, new.client().await);
+    run(&from, "create extension pgq; select pgq.create_queue('q')").await;
+    schema::install(&mut old.session("test"), &InstallOptions::default()).await.expect("installed");
+    run(&from, "select pgq.register_consumer('q', 'tidemill.mover')").await;
+    produce(&from, "q", 0..200).await;
+    run(&to, "select pgq.create_queue('q'), pgq.register_consumer('q', 'c')").await;
+
+    let _ticker = ticker(&[&old, &new]).await;
+    let toml = format!(
+        "[mover]\ndestination = \"new\"\nsources = [\"old\"]\n[[mover.routes]]\nfrom = \"q\"\nto = \"q\"\n\
+         [[databases]]\nname = \"old\"\nurl = \"{}\"\n[[databases]]\nname = \"new\"\nurl = \"{}\"\n",
+        old.url(),
+        new.url()
+    );
+    let _mover = Service::start("tidemill-mover", &toml, &[]).await.expect("the mover starts");
+    produce(&from, "q", 200..400).await;
+    let (whole, mut books) = (expected(400, &[]), Books::new());
+    wait_for("all events", PATIENCE, async || {
+        consume(&to, "q", "c", &[], &mut books).await;
+        (books.len() >= whole.len()).then_some(())
+    })
+    .await;
+    wait_for("the old queue to be empty", PATIENCE, async || {
+        let left = "select coalesce(sum(pending_events), 0)::bigint from pgq.get_consumer_info('q', 'tidemill.mover')";
+        (one::<i64>(&from, left).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(books, whole);
 }
