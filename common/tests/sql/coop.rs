@@ -227,3 +227,62 @@ async fn members_at_once_get_each_batch_once() {
     seen.sort_by_key(|n| n.parse::<u32>().expect("a number"));
     assert_eq!(seen, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+/// Members that rob each other all the time: whoever's finish counts had read the events, and it counts once.
+#[tokio::test]
+async fn of_members_that_rob_each_other_one_finishes_each_batch() {
+    let (db, client) = database().await;
+    queue(&client).await;
+    for n in 0..60 {
+        produce(&client, &n.to_string()).await;
+    }
+    let member = |n: usize| {
+        let client = db.client();
+        async move {
+            let client = client.await;
+            let next = format!("select pgq_coop.next_batch('q', 'c', 'm{n}', '0 seconds')");
+            let (mut seen, mut robbed) = (Vec::new(), 0);
+            while let Some(batch) = one::<Option<i64>>(&client, &next).await {
+                let read = format!("select ev_data from pgq.get_batch_events({batch})");
+                let events = client.query(&read, &[]).await;
+                match finish(&client, batch).await {
+                    1 => seen.extend(events.expect("its own").iter().map(|row| row.get::<_, String>(0))),
+                    _ => robbed += 1,
+                }
+            }
+            (seen, robbed)
+        }
+    };
+    let results = futures_util::future::join_all((0..8).map(member)).await;
+    assert!(results.iter().any(|(_, robbed)| *robbed > 0), "nobody was robbed");
+    let mut seen: Vec<u32> =
+        results.iter().flat_map(|(seen, _)| seen).map(|n| n.parse().expect("a number")).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..60).collect::<Vec<_>>());
+}
+
+/// The main cursor is past a member's batch; its events stay until it is finished.
+#[tokio::test]
+async fn the_open_batch_of_a_member_holds_rotation_back() {
+    let (_db, client, _turn) = crate::support::alone().await;
+    queue(&client).await;
+    run(&client, "select pgq.set_queue_config('q', 'rotation_period', '0 seconds')").await;
+    produce(&client, "1").await;
+    let batch = next(&client, "a").await.expect("a batch");
+    let rotate = async |times: usize| {
+        for n in 0..times {
+            produce(&client, &format!("later {n}")).await;
+            while let Some(batch) = next(&client, "b").await {
+                finish(&client, batch).await;
+            }
+            run(&client, "select tidemill.rotate('q')").await;
+            run(&client, "select pgq.maint_rotate_tables_step2()").await;
+        }
+    };
+    rotate(6).await;
+    assert_eq!(events(&client, batch).await, ["1"]);
+    assert_eq!(finish(&client, batch).await, 1);
+    rotate(6).await;
+    let kept = "select count(*) from pgq.event_template where ev_data = '1'";
+    assert_eq!(one::<i64>(&client, kept).await, 0);
+}

@@ -15,9 +15,15 @@ async fn a_consumer_gets_each_event_once_and_retried_ones_again() {
     let cluster = Cluster::shared();
     let db = cluster.database().await;
     let client = db.client().await;
-    run(&client, "select pgq.create_queue('q'); create table seen (number bigint, retry integer)").await;
+    run(
+        &client,
+        "select pgq.create_queue('q'); create table seen (number bigint, retry integer);
+         create role reader login in role pgq_reader; grant insert on seen to reader",
+    )
+    .await;
     let _ticker = ticker(&[&db]).await;
-    let connection = connection(cluster, Some(&db));
+    // A consumer needs no more than this role.
+    let connection = connection(cluster, Some(&db)).replace("user=postgres", "user=reader");
     for lazy_fetch in ["0", "7"] {
         run(&client, "truncate seen").await;
         let name = format!("recorder{lazy_fetch}");
