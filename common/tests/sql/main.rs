@@ -4,6 +4,7 @@ mod batch;
 mod coop;
 mod crowd;
 mod ext;
+mod like_pgq;
 mod node;
 mod produce;
 mod retry;

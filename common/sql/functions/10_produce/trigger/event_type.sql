@@ -1,7 +1,7 @@
 -- event_type: ev_type of a trigger's event: `I:id` (url), `I` (sql), `{"op":"INSERT",…}` (json).
--- i_pkey: the key's columns joined by commas, null without a key.
+-- i_pkey: the key's columns, null without a key.
 -- Callers: log_row, log_statement. Locks: none.
-create or replace function tidemill.event_type(i_format text, i_op text, i_schema text, i_name text, i_pkey text)
+create or replace function tidemill.event_type(i_format text, i_op text, i_schema text, i_name text, i_pkey text[])
 returns text
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -14,11 +14,10 @@ begin
     if i_format = 'sql' or i_format = 'url' and v_letter = 'R' then
         return v_letter;
     elsif i_format = 'url' then
-        return v_letter || ':' || coalesce(i_pkey, '');
+        return v_letter || ':' || coalesce(array_to_string(i_pkey, ','), '');
     end if;
     if i_pkey is not null then
-        -- An empty option pkey= is one column without a name.
-        foreach v_column in array case i_pkey when '' then array[''] else string_to_array(i_pkey, ',') end loop
+        foreach v_column in array i_pkey loop
             v_pkey := v_pkey || ',' || to_json(v_column);
         end loop;
     end if;

@@ -13,7 +13,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_options record;
-    v_pkey    text;
+    v_pkey    text[];
     v_json    json;
     v_columns text[];
     v_values  text[];
@@ -33,8 +33,11 @@ begin
         return false;
     end if;
     v_options := tidemill.trigger_options(i_arguments, i_op);
-    v_pkey := coalesce(v_options.o_pkey, tidemill.primary_key(i_table));
-    if coalesce(v_pkey, '') = '' and i_op <> 'INSERT' then
+    -- An empty option pkey= is one column without a name.
+    v_pkey := case when v_options.o_pkey is null then tidemill.primary_key(i_table)
+                   when v_options.o_pkey = '' then array['']
+                   else string_to_array(v_options.o_pkey, ',') end;
+    if coalesce(v_pkey, array['']) = array[''] and i_op <> 'INSERT' then
         raise exception 'Update/Delete on table without pkey';
     elsif v_options.o_skip and i_when = 'AFTER' then
         raise exception 'SKIP does not work in AFTER trigger.';
@@ -65,14 +68,15 @@ begin
         end if;
     end if;
 
-    v_keys := case when v_options.o_pkey is null then string_to_array(v_pkey, ',')
+    v_keys := case when v_options.o_pkey is null then v_pkey
                    else array(select name from unnest(v_columns) name
-                              where tidemill.in_list(name, v_pkey) and not starts_with(name, '_pgq_ev_')) end;
+                              where tidemill.in_list(name, v_options.o_pkey)) end;
     if v_options.o_ignore is not null or strpos(array_to_string(v_columns, ','), '_pgq_ev_') > 0 then
         v_hidden := array(
             select name from unnest(v_columns) name
             where starts_with(name, '_pgq_ev_')
                   or v_options.o_ignore is not null and tidemill.in_list(name, v_options.o_ignore));
+        v_keys := array(select name from unnest(v_keys) name where not starts_with(name, '_pgq_ev_'));
     end if;
     if i_op = 'UPDATE' then
         v_set := tidemill.changes_to_log(
