@@ -8,11 +8,18 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     has("pgqd", Path::new("/usr/bin/pgqd").exists(), "/usr/bin/pgqd");
     has("python_pgq", imports("pgq, skytools, psycopg2"), "/usr/lib/python3/dist-packages/pgq");
-    has("londiste", imports("londiste"), "/usr/lib/python3/dist-packages/londiste");
-    let extension = std::fs::read_dir("/usr/share/postgresql").is_ok_and(|versions| {
-        versions.flatten().any(|dir| dir.path().join("extension/pgq.control").exists())
-    });
-    has("pgq_extension", extension, "/usr/share/postgresql");
+    let londiste = Path::new("/usr/bin/londiste").exists()
+        && imports("londiste")
+        && below_postgresql("contrib/londiste.sql");
+    println!("cargo::rerun-if-changed=/usr/share/postgresql");
+    has("londiste", londiste, "/usr/bin/londiste");
+    has("pgq_extension", below_postgresql("extension/pgq.control"), "/usr/share/postgresql");
+}
+
+/// Whether one of the distribution's servers has this file.
+fn below_postgresql(file: &str) -> bool {
+    std::fs::read_dir("/usr/share/postgresql")
+        .is_ok_and(|versions| versions.flatten().any(|dir| dir.path().join(file).exists()))
 }
 
 /// Sets `without_NAME` when it is not there, and looks again when `path` changes.

@@ -16,6 +16,8 @@ python_has skytools || missing+=(python3-skytools)
 python_has londiste || missing+=(python3-londiste)
 [ -z "$version" ] || compgen -G "/usr/share/postgresql/*/extension/pgq.control" >/dev/null ||
     missing+=("postgresql-$version-pgq3")
+[ -z "$version" ] || compgen -G "/usr/share/postgresql/*/contrib/londiste.sql" >/dev/null ||
+    missing+=("postgresql-$version-londiste-sql")
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 without="Without ${missing[*]} the tests with PgQ's own programs are ignored"

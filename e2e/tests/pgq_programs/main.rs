@@ -3,6 +3,7 @@
 
 mod consumer;
 mod coop;
+mod londiste;
 mod pgqd;
 mod queue_mover;
 mod real_pgq;

@@ -52,17 +52,27 @@ impl Program {
         let ini_file = folder.path().join("program.ini");
         let ini = ini.replace("%(config_dir)s", &folder.path().display().to_string());
         std::fs::write(&ini_file, ini).expect("the folder is ours");
+        let mut command = Command::new(program);
+        command.args(script).arg(&ini_file).args(arguments);
+        Self::start(command, folder)
+    }
+
+    /// A command of Londiste, with the INI file of a node.
+    pub(crate) fn londiste(ini: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new("/usr/bin/londiste");
+        command.arg(ini).args(arguments);
+        Self::start(command, tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn start(mut command: Command, folder: TempDir) -> Self {
         let log = File::create(folder.path().join("log")).expect("the folder is ours");
-        let child = Command::new(program)
-            .args(script)
-            .arg(&ini_file)
-            .args(arguments)
+        let child = command
             .env("HOME", folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", command.get_program().display()));
         Self { child, folder }
     }
 
@@ -92,6 +102,15 @@ impl Program {
     pub(crate) async fn ended(&mut self) -> String {
         let child = &mut self.child;
         wait_for("the end of a program", PATIENCE, async || child.try_wait().expect("a child")).await;
+        self.log()
+    }
+
+    /// Waits for its end, which must be a success; returns what it said.
+    pub(crate) async fn succeeded(mut self, patience: Duration) -> String {
+        let child = &mut self.child;
+        let ask = async || child.try_wait().expect("a child");
+        let status = wait_for("the success of a program", patience, ask).await;
+        assert!(status.success(), "{status}");
         self.log()
     }
 

@@ -14,10 +14,9 @@ declare
     v_new      boolean;
 begin
     perform tidemill.require_identity();
-    if x_consumer_name is null or x_consumer_name !~ '^[A-Za-z0-9_.:-]{1,63}$' then
-        raise exception 'invalid consumer name: %', coalesce(quote_literal(left(x_consumer_name, 100)), 'NULL')
-            using errcode = 'invalid_parameter_value',
-                  hint = 'A name has 1 to 63 characters of A-Z a-z 0-9 _ . : -';
+    -- Any name will do, as in PgQ: Londiste puts names of tables into its own.
+    if coalesce(x_consumer_name, '') = '' then
+        raise exception 'a consumer needs a name' using errcode = 'invalid_parameter_value';
     end if;
     select queue_id into v_queue from pgq.queue where queue_name = x_queue_name for share;
     if not found then
