@@ -272,12 +272,14 @@ mod tests {
         for (name, text) in FILES.iter().filter(|(name, _)| name.contains("functions/")) {
             let functions = text.matches("create or replace function").count();
             assert!(functions > 0, "{name}: only `create or replace function`");
+            assert!(text.starts_with("-- "), "{name}: no header");
+            // The triggers show names as the session does; what may be qualified in them, is.
+            let trigger = name.ends_with("triga.sql");
             assert_eq!(
                 text.matches("\nset search_path = pg_catalog").count(),
-                functions,
+                if trigger { 0 } else { functions },
                 "{name}: search_path not pinned"
             );
-            assert!(text.starts_with("-- "), "{name}: no header");
             let ends_with_temp = text
                 .lines()
                 .filter(|line| line.starts_with("set search_path"))

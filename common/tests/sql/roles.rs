@@ -11,7 +11,7 @@ async fn every_function_pins_its_search_path() {
     let loose: Vec<String> = all(
         &client,
         "select p.oid::regprocedure::text from pg_proc p
-         where p.pronamespace in ('pgq'::regnamespace, 'tidemill'::regnamespace)
+         where p.pronamespace::regnamespace::text ~ '^(pgq.*|tidemill)$'
            and not exists (select 1 from unnest(p.proconfig) c where c like 'search\\_path=pg\\_catalog%pg\\_temp')
          order by 1",
     )
