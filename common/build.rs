@@ -8,11 +8,15 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let servers = Path::new("/usr/share/postgresql");
-    println!("cargo::rustc-check-cfg=cfg(without_pgq_extension)");
     println!("cargo::rerun-if-changed={}", servers.display());
-    let has_pgq = |server: fs::DirEntry| server.path().join("extension/pgq.control").exists();
-    if !fs::read_dir(servers).is_ok_and(|versions| versions.flatten().any(has_pgq)) {
-        println!("cargo::rustc-cfg=without_pgq_extension");
+    for extension in ["pgq", "pgq_node"] {
+        let name = format!("without_{extension}_extension");
+        println!("cargo::rustc-check-cfg=cfg({name})");
+        let control = format!("extension/{extension}.control");
+        let has = |server: fs::DirEntry| server.path().join(&control).exists();
+        if !fs::read_dir(servers).is_ok_and(|versions| versions.flatten().any(has)) {
+            println!("cargo::rustc-cfg={name}");
+        }
     }
 
     let sql = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sql");

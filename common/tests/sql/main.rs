@@ -6,6 +6,7 @@ mod crowd;
 mod ext;
 mod like_pgq;
 mod node;
+mod node_like_pgq;
 mod produce;
 mod retry;
 mod roles;
