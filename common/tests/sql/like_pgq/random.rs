@@ -154,7 +154,7 @@ fn setting(random: &mut StdRng) -> String {
         ("timezone", &["UTC", "Asia/Kolkata", "America/St_Johns", "Europe/Berlin"]),
         ("search_path", &["public", "\"Case\", pgq", "pgq, \"Case\", public"]),
         ("quote_all_identifiers", &["on", "off"]),
-        ("session_replication_role", &["local", "replica", "origin"]),
+        ("session_replication_role", &["origin", "origin", "origin", "replica", "local"]),
         ("xmloption", &["content"]),
     ]
     .choose(random)
