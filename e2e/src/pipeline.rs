@@ -8,11 +8,15 @@ use std::{
 
 use anyhow::Result;
 use tidemill_common::testing::{Cluster, Service, TestDb, process, wait_for};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::ledger::{self, Branches, QUEUE};
 
-/// How long the pipeline may take to finish what it was given.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the pipeline may take to go on, or to finish what it was given. On a quiet machine it is a second or two.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One pipeline at a time in a test's process: side by side they would only wait for each other.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A part of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,7 @@ pub struct Pipeline {
     settings: String,
     http: [SocketAddr; 2],
     running: Vec<Service>,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Pipeline {
@@ -55,6 +60,7 @@ impl Pipeline {
     /// # Errors
     /// A part that does not get ready.
     pub async fn start(cluster: &Cluster, sources: usize) -> Result<Pipeline> {
+        let turn = TURN.lock().await;
         let mut databases = Vec::new();
         for _ in 0..sources {
             let source = cluster.database().await;
@@ -65,7 +71,8 @@ impl Pipeline {
         ledger::make_jobs(&jobs.target()).await?;
         let settings = settings(&databases, &jobs);
         let http = [free_port()?, free_port()?];
-        let mut pipeline = Pipeline { sources: databases, jobs, settings, http, running: Vec::new() };
+        let mut pipeline =
+            Pipeline { sources: databases, jobs, settings, http, running: Vec::new(), _turn: turn };
         for part in Part::ALL {
             let service = pipeline.spawn(part)?;
             pipeline.running.push(service);
@@ -146,9 +153,12 @@ impl Pipeline {
     }
 
     /// Waits until some more rows are applied than are now: the pipeline flows.
-    pub async fn flows(&self, deadline: Duration) {
+    ///
+    /// # Panics
+    /// If none is after [`PATIENCE`].
+    pub async fn flows(&self) {
         let before = self.applied_rows().await.unwrap_or(0);
-        wait_for("the pipeline to flow", deadline, async || {
+        wait_for("the pipeline to flow", PATIENCE, async || {
             self.applied_rows().await.filter(|now| *now > before).map(drop)
         })
         .await;
@@ -189,6 +199,22 @@ impl Pipeline {
     }
 }
 
+/// A test that fails shows how the parts saw it.
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (part, service) in Part::ALL.iter().zip(&self.running) {
+                let log = service.log_text();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!(
+                    "--- the end of {part:?}'s log:\n{}",
+                    lines[lines.len().saturating_sub(12)..].join("\n")
+                );
+            }
+        }
+    }
+}
+
 /// One file for all services.
 fn settings(sources: &[TestDb], jobs: &TestDb) -> String {
     let mut text = String::new();
@@ -200,7 +226,7 @@ fn settings(sources: &[TestDb], jobs: &TestDb) -> String {
         "[ticker]\ndatabases = [\"*\"]\nterm_ms = 1000\n\n\
          [mover]\ndestination = \"{jobs}\"\nsources = {names:?}\n\n\
          [[mover.routes]]\nfrom = \"{QUEUE}\"\nto = \"{QUEUE}\"\n\n\
-         [dispatcher]\ndatabases = [\"{jobs}\"]\n",
+         [dispatcher]\ndatabases = [\"{jobs}\"]\nterm_ms = 3000\n",
         jobs = jobs.name()
     )
 }

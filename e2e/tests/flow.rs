@@ -15,7 +15,7 @@ async fn every_committed_row_is_applied_exactly_once() -> Result<()> {
     let sources: Vec<_> = pipeline.sources.iter().map(TestDb::target).collect();
     let writers = Writers::start(&sources, 2, Duration::from_millis(5));
     for _ in 0..5 {
-        pipeline.flows(Duration::from_secs(20)).await;
+        pipeline.flows().await;
     }
     writers.stop().await?;
     let written = pipeline.settle().await?;

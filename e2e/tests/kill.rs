@@ -14,7 +14,7 @@ async fn killed_twice(part: Part) -> Result<()> {
     let sources: Vec<_> = pipeline.sources.iter().map(TestDb::target).collect();
     let writers = Writers::start(&sources, 2, Duration::from_millis(5));
     for _ in 0..2 {
-        pipeline.flows(Duration::from_secs(30)).await;
+        pipeline.flows().await;
         // Of the two dispatchers, the one that matters.
         let part =
             if let Part::Dispatcher(_) = part { Part::Dispatcher(pipeline.owner().await) } else { part };
@@ -22,7 +22,7 @@ async fn killed_twice(part: Part) -> Result<()> {
         pipeline.service(part).wait_exit(Duration::from_secs(5)).await;
         pipeline.restart(part)?;
     }
-    pipeline.flows(Duration::from_secs(30)).await;
+    pipeline.flows().await;
     writers.stop().await?;
     pipeline.settle().await?;
     Ok(())
@@ -53,7 +53,7 @@ async fn all_at_once() -> Result<()> {
     let mut pipeline = Pipeline::start(Cluster::shared(), 2).await?;
     let sources: Vec<_> = pipeline.sources.iter().map(TestDb::target).collect();
     let writers = Writers::start(&sources, 2, Duration::from_millis(5));
-    pipeline.flows(Duration::from_secs(30)).await;
+    pipeline.flows().await;
     for part in Part::ALL {
         pipeline.service(part).kill9();
     }
@@ -61,7 +61,7 @@ async fn all_at_once() -> Result<()> {
         pipeline.service(part).wait_exit(Duration::from_secs(5)).await;
         pipeline.restart(part)?;
     }
-    pipeline.flows(Duration::from_secs(30)).await;
+    pipeline.flows().await;
     writers.stop().await?;
     pipeline.settle().await?;
     Ok(())

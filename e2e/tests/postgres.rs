@@ -16,11 +16,11 @@ async fn an_immediate_stop_and_start_loses_nothing() -> Result<()> {
     let sources: Vec<_> = pipeline.sources.iter().map(TestDb::target).collect();
     let writers = Writers::start(&sources, 2, Duration::from_millis(5));
     for _ in 0..2 {
-        pipeline.flows(Duration::from_secs(30)).await;
+        pipeline.flows().await;
         cluster.stop_immediate()?;
         cluster.start()?;
     }
-    pipeline.flows(Duration::from_secs(30)).await;
+    pipeline.flows().await;
     writers.stop().await?;
     pipeline.settle().await?;
     for part in Part::ALL {

@@ -12,9 +12,9 @@ use tidemill_e2e::{
 /// Shorter than Kubernetes' 30 s: what a part has after its drain time.
 const GRACE: Duration = Duration::from_secs(28);
 
-async fn stop(pipeline: &mut Pipeline, part: Part) -> Result<()> {
+/// It has been asked to stop: it leaves in time and without an error.
+async fn left(pipeline: &mut Pipeline, part: Part) -> Result<()> {
     let service = pipeline.service(part);
-    service.sigterm();
     let status = service.wait_exit(GRACE).await;
     ensure!(status.success(), "{part:?} ended with {status}:\n{}", service.log_text());
     Ok(())
@@ -38,11 +38,12 @@ async fn each_part_stops_under_load_and_its_successor_goes_on() -> Result<()> {
     let sources: Vec<_> = pipeline.sources.iter().map(TestDb::target).collect();
     let writers = Writers::start(&sources, 2, Duration::from_millis(5));
     for part in Part::ALL {
-        pipeline.flows(Duration::from_secs(30)).await;
-        stop(&mut pipeline, part).await?;
+        pipeline.flows().await;
+        pipeline.service(part).sigterm();
+        left(&mut pipeline, part).await?;
         pipeline.restart(part)?;
     }
-    pipeline.flows(Duration::from_secs(30)).await;
+    pipeline.flows().await;
     writers.stop().await?;
     pipeline.settle().await?;
     nothing_was_given_out_twice(&pipeline).await
@@ -53,17 +54,17 @@ async fn all_parts_stop_at_once_and_all_go_on() -> Result<()> {
     let mut pipeline = Pipeline::start(Cluster::shared(), 2).await?;
     let sources: Vec<_> = pipeline.sources.iter().map(TestDb::target).collect();
     let writers = Writers::start(&sources, 2, Duration::from_millis(5));
-    pipeline.flows(Duration::from_secs(30)).await;
+    pipeline.flows().await;
     for part in Part::ALL {
         pipeline.service(part).sigterm();
     }
     for part in Part::ALL {
-        stop(&mut pipeline, part).await?;
+        left(&mut pipeline, part).await?;
     }
     for part in Part::ALL {
         pipeline.restart(part)?;
     }
-    pipeline.flows(Duration::from_secs(30)).await;
+    pipeline.flows().await;
     writers.stop().await?;
     pipeline.settle().await?;
     Ok(())

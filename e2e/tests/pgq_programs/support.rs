@@ -196,10 +196,11 @@ pub(crate) async fn produce(client: &Client, queue: &str, numbers: std::ops::Ran
 /// How often each event came: (number, its retry count or 0) → times.
 pub(crate) type Books = BTreeMap<(i64, i32), i64>;
 
-/// Consumes what there is and writes it into the books; the events of `again` are retried when they come first.
+/// Consumes what there is, at most fifty batches, and writes it into the books; the events of `again` are retried when they come first.
 pub(crate) async fn consume(client: &Client, queue: &str, consumer: &str, again: &[i64], books: &mut Books) {
     let next = format!("select pgq.next_batch('{queue}', '{consumer}')");
-    while let Some(batch) = one::<Option<i64>>(client, &next).await {
+    for _ in 0..50 {
+        let Some(batch) = one::<Option<i64>>(client, &next).await else { return };
         let events = client
             .query(
                 "select ev_id, ev_data::bigint, coalesce(ev_retry, 0) from pgq.get_batch_events($1)",
