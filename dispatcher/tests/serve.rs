@@ -132,6 +132,10 @@ async fn a_lease_in_the_waiting_room_that_ended_is_refused_and_its_job_comes_bac
     let second = server.grab(grab(1)).await.remove(0);
     assert_eq!(second.lease.attempt, 2);
     assert_eq!(second.previous.unwrap().ended, PreviousEnd::Expired);
+    assert_eq!(rig.count("select count(*) from tidemill.failure where reason = 'expired'").await, 1);
+    let forged = tidemill_common::lease::Lease { transactional: true, ..second.lease };
+    assert_eq!(server.result(forged, complete()).await, Answer::Stale);
+    assert_eq!(server.result(second.lease, complete()).await, Answer::Ok);
 }
 
 #[tokio::test]

@@ -166,7 +166,8 @@ async fn registration_says_what_is_wrong() {
         message(&client, "select pgq.register_consumer('none', 'c')").await,
         "Event queue not created yet"
     );
-    assert_eq!(refused(&client, "select pgq.register_consumer('q', 'a b')").await.0, "22023");
+    assert_eq!(refused(&client, "select pgq.register_consumer('q', '')").await.0, "22023");
+    assert_eq!(one::<i32>(&client, "select pgq.register_consumer('q', 'any \"name\" will do')").await, 1);
     assert_eq!(
         message(&client, "select pgq.next_batch('q', 'none')").await,
         "Not subscriber to queue: q/none"

@@ -40,7 +40,8 @@ impl Engine {
         {
             return match &seat.state {
                 State::Leased(held, _) if held.lease == key => {
-                    if held.nonce != lease.nonce || seat.entry.attempt != lease.attempt {
+                    let same = (held.nonce, seat.entry.attempt, held.transactional);
+                    if same != (lease.nonce, lease.attempt, lease.transactional) {
                         return Pending::Known(Answer::Stale); // forged
                     }
                     let held = held.clone();

@@ -35,8 +35,13 @@ begin
         return 0;
     end if;
 
+    insert into tidemill.failure (queue_id, job_id, attempt, reason, message, holder)
+    select w.queue_id, w.job_id, w.attempt, 'expired', 'the lease ended without a result', w.holder
+      from unnest(v_due) w where w.kind = 'leased';
+
     for v_queue in
-        select q.queue_id, j.sub_id, q.queue_event_seq::regclass as event_seq, pgq.quote_fqname(q.queue_data_pfx || '_' || q.queue_cur_table::text) as event_table
+        select q.queue_id, j.sub_id, q.queue_event_seq::regclass as event_seq,
+               pgq.quote_fqname(q.queue_data_pfx || '_' || q.queue_cur_table::text) as event_table
           from pgq.queue q join tidemill.job_queue j on j.queue_id = q.queue_id
          where q.queue_id in (select (unnest(v_due)).queue_id)
     loop
