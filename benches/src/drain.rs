@@ -93,6 +93,8 @@ async fn in_process(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
     owned.wait_for(|owned| *owned).await?;
 
     let meter = Meter::start(rig.cluster, &mut rig.session, &[std::process::id()]).await?;
+    // Only now is there anything to read: reading the log is part of the cost.
+    rig.tick().await?;
     let done = Arc::new(AtomicU64::new(0));
     let clients = (0..CLIENTS).map(|_| {
         let (handle, done) = (handle.clone(), Arc::clone(&done));
@@ -151,6 +153,8 @@ async fn http(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
     let client = reqwest::Client::new();
     wait_until_owned(&client, &url).await?;
     let meter = Meter::start(rig.cluster, &mut rig.session, &[std::process::id(), pid]).await?;
+    // Only now is there anything to read: reading the log is part of the cost.
+    rig.tick().await?;
     let done = Arc::new(AtomicU64::new(0));
     let clients = (0..CLIENTS).map(|_| {
         let (client, url, done) = (client.clone(), url.clone(), Arc::clone(&done));

@@ -12,6 +12,7 @@ pub(crate) async fn run(jobs: u64, rounds: usize) -> Result<()> {
     for _ in 0..rounds {
         let meter = Meter::start(rig.cluster, &mut rig.session, &[]).await?;
         rig.fill_queue(jobs).await?;
+        rig.tick().await?;
         queue.push(meter.stop(&mut rig.session, jobs).await?);
 
         let meter = Meter::start(rig.cluster, &mut rig.session, &[]).await?;

@@ -27,6 +27,8 @@ async fn jobs_are_handed_out_once_and_the_mark_moves_over_the_completed_ones() {
     assert!(matches!(answered, Answered::Results(answers) if answers == [Answer::Ok; 10]));
 
     server.stop().await;
+    let mark = "select sub_last_tick from pgq.subscription";
+    assert_eq!(rig.count(mark).await, 2, "who leaves moves the mark over what is completed");
     let again = rig.server(TERM_MS).await;
     assert!(again.grab(Grab { wait_ms: 0, ..grab(10) }).await.is_empty());
     assert_eq!(again.result(first[0].lease, complete()).await, Answer::Already);

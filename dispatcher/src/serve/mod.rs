@@ -13,7 +13,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tidemill_common::db::{DbError, Session};
-use tidemill_common::id::Epoch;
+use tidemill_common::id::{Epoch, TickId};
 use tidemill_common::queue::{dispatch, work};
 use tidemill_common::service::{Shutdown, Wake};
 use tidemill_common::{error_chain, failpoint};
@@ -231,14 +231,27 @@ impl QueueServer {
             tracing::warn!(queue.name = %self.name(), epoch = owned.epoch.0, error = %error_chain(lost), "queue lost");
         }
         // Dropping the replies answers every request that waits: unavailable.
+        let low_water = TickId(owned.engine.low_water());
         let Owned { queue_id, epoch, mut sessions, replies, .. } = owned;
         drop::<HashMap<_, _>>(replies);
         if lost.is_ok()
             && let Some(mut session) = sessions.control.take().or_else(|| sessions.read.take())
-            && let Err(error) = dispatch::release(&mut session, queue_id, epoch).await
+            && let Err(error) = self.hand_over(&mut session, queue_id, epoch, low_water).await
         {
             tracing::warn!(queue.name = %self.name(), error = %error_chain(&error), "release failed: the term runs out by itself");
         }
+    }
+
+    /// Leaves the mark as far as it got, so that the successor reads no more than it must, and ends the term.
+    async fn hand_over(
+        &self,
+        session: &mut Session,
+        queue_id: i32,
+        epoch: Epoch,
+        low_water: TickId,
+    ) -> Result<(), DbError> {
+        dispatch::renew(session, queue_id, epoch, self.identity.term_ms, low_water).await?;
+        dispatch::release(session, queue_id, epoch).await
     }
 
     /// `Ok` when the process stops and everything is written.
