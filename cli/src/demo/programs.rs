@@ -2,9 +2,9 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -106,16 +106,22 @@ impl Program {
     /// Starts it; its output is appended to its log.
     pub(super) fn start(&mut self, reaper: &mut Reaper) -> Result<()> {
         let log = append_to(&self.log)?;
-        let mut command = Command::new(&self.recipe.program);
+        // A shell waits for a word before it becomes the program: if this process is killed before the reaper knows the
+        // child, the word never comes, and the child ends by itself.
+        let (hears, mut word) = io::pipe().context("make a pipe")?;
+        let mut command = Command::new("sh");
         command
+            .args(["-c", r#"read -r word && exec "$@" </dev/null"#, "sh"])
+            .arg(&self.recipe.program)
             .args(&self.recipe.arguments)
             .envs(self.recipe.environment.iter().map(|(k, v)| (k, v)))
             // The logs are files, and quoted when something is wrong.
             .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
+            .stdin(hears)
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log);
         self.running = Some(Running::start(&mut command, reaper)?);
+        word.write_all(b"go\n").with_context(|| format!("let {} begin", self.recipe.name))?;
         self.due = None;
         Ok(())
     }
