@@ -3,6 +3,7 @@
 mod batch;
 mod coop;
 mod crowd;
+mod early_tick;
 mod ext;
 mod like_pgq;
 mod node;

@@ -1,5 +1,5 @@
 -- idle_tick_due: PgQ's rule for a queue without new events: the gaps between ticks double up to the idle period.
--- Callers: ticker, tick_pass. Locks: none. A clock that went back (negative lag) makes a tick due at once.
+-- Callers: ticker. Locks: none. A clock that went back (negative lag) makes a tick due at once.
 create or replace function tidemill.idle_tick_due(i_lag interval, i_gap interval, i_max_lag interval, i_idle_period interval)
 returns boolean
 language plpgsql immutable

@@ -2,8 +2,10 @@
 -- one with `problem` for each queue that could not be.
 -- Callers: tidemill_ticker. Locks: the tick lock of each queue it ticks (a queue that another ticker holds is skipped).
 --
--- News: the event sequence moved, a straggler committed, or PgQ's rule for idle queues is due (gaps double up to
--- queue_ticker_idle_period). PgQ's max_count and max_lag do not delay it: the pace of the calls does.
+-- News: the event sequence moved, a straggler committed, or a queue without either had no tick for its whole
+-- queue_ticker_idle_period. PgQ's max_count and max_lag do not delay it: the pace of the calls does. PgQ's doubling
+-- gaps before an idle queue has its full period are pgq.ticker's only: there they bring in stragglers, here
+-- has_straggler does.
 create or replace function tidemill.tick_pass()
 returns table (queue_name text, tick_id bigint, new_events bigint, problem text)
 language plpgsql security definer
@@ -18,15 +20,11 @@ declare
 begin
     perform tidemill.require_read_committed('a tick');
     for q in
-        select qu.queue_id, qu.queue_name, qu.queue_event_seq, qu.queue_ticker_max_lag as max_lag,
-               qu.queue_ticker_idle_period as idle_period,
-               pg_sequence_last_value(to_regclass(qu.queue_event_seq)) as event_seq,
+        select qu.queue_id, qu.queue_name, qu.queue_event_seq,
+               greatest(qu.queue_ticker_idle_period, qu.queue_ticker_max_lag / 2) as idle,
+               coalesce(pg_sequence_last_value(to_regclass(qu.queue_event_seq)), 0) as event_seq,
                t.tick_id, t.tick_snapshot, t.tick_event_seq, clock_timestamp() - t.tick_time as lag,
-               current_setting('tidemill.settled_' || qu.queue_id, true) is distinct from t.tick_id::text as unsettled,
-               t.tick_time - (
-                   select p.tick_time from pgq.tick p
-                   where p.tick_queue = qu.queue_id and p.tick_id < t.tick_id
-                   order by p.tick_queue desc, p.tick_id desc limit 1) as gap
+               current_setting('tidemill.settled_' || qu.queue_id, true) is distinct from t.tick_id::text as unsettled
         from pgq.queue qu
         left join lateral (
             select * from pgq.tick l
@@ -35,7 +33,8 @@ begin
         order by qu.queue_name
     loop
         v_due := q.event_seq is distinct from q.tick_event_seq
-            or tidemill.idle_tick_due(q.lag, q.gap, q.max_lag, q.idle_period);
+            -- The first tick of a queue is followed by another one at once, as PgQ does it. Negative: a clock went back.
+            or q.tick_id = 1 or q.lag >= q.idle or q.lag < '0';
         continue when not v_due and not q.unsettled;
         -- Not for an idle pass: it reads the control file. And outside the block below: it concerns all queues.
         if v_due and not v_checked then
@@ -55,7 +54,7 @@ begin
                 continue;
             end if;
             -- Sequence and last tick again, now that no other ticker moves them; the snapshot comes after.
-            select pg_sequence_last_value(q.queue_event_seq::regclass), t.tick_snapshot, t.tick_event_seq
+            select coalesce(pg_sequence_last_value(q.queue_event_seq::regclass), 0), t.tick_snapshot, t.tick_event_seq
             into q.event_seq, q.tick_snapshot, v_known
             from (select 1) one left join lateral (
                 select * from pgq.tick l

@@ -16,9 +16,15 @@ declare
 begin
     perform tidemill.require_read_committed('a tick');
     perform tidemill.require_identity();
+    select queue_id into q from pgq.queue where queue_name = i_queue_name;
+    if not found then
+        raise exception 'no such queue';
+    end if;
+    perform pg_advisory_xact_lock(7465001, q.queue_id);
+    -- What was true before the wait for the lock may not be now: read after it.
     select queue_id, queue_event_seq, queue_external_ticker, queue_ticker_paused,
            queue_ticker_max_count, queue_ticker_max_lag, queue_ticker_idle_period
-    into q from pgq.queue where queue_name = i_queue_name;
+    into q from pgq.queue where queue_id = q.queue_id;
     if not found then
         raise exception 'no such queue';
     elsif q.queue_external_ticker then
@@ -27,7 +33,6 @@ begin
         raise exception 'Ticker has been paused for this queue';
     end if;
 
-    perform pg_advisory_xact_lock(7465001, q.queue_id);
     select t.tick_id, t.tick_time, t.tick_snapshot, t.tick_event_seq,
            t.tick_time - (
                select p.tick_time from pgq.tick p
@@ -93,12 +98,13 @@ declare
 begin
     perform tidemill.require_read_committed('a tick');
     perform tidemill.require_identity();
+    perform pg_advisory_xact_lock(7465001, queue_id) from pgq.queue where queue_name = i_queue_name;
+    -- Read after the lock, as above.
     select queue_id, queue_tick_seq, queue_event_seq into q from pgq.queue
     where queue_name = i_queue_name and queue_external_ticker and not queue_ticker_paused;
     if not found then
         raise exception 'queue not found or ticker disabled: %', i_queue_name;
     end if;
-    perform pg_advisory_xact_lock(7465001, q.queue_id);
     if current_setting('synchronous_commit') not in ('on', 'remote_apply') then
         perform set_config('synchronous_commit', 'on', true);
     end if;

@@ -35,7 +35,7 @@ begin
 
     select jsonb_build_object(
                'state', case when w.kind = 'leased' and w.due > clock_timestamp() then 'leased' else 'waiting' end,
-               'attempt', w.attempt, 'due', w.due, 'holder', case when w.kind = 'leased' then w.holder end,
+               'attempt', w.attempt, 'due', case when w.kind <> 'parked' then w.due end, 'holder', case when w.kind = 'leased' then w.holder end,
                'time', w.ev_time, 'type', w.ev_type, 'data', w.ev_data, 'extra1', w.ev_extra1)
       into v_details
       from tidemill.waiting w where w.queue_id = i_queue_id and w.job_id = i_job_id;
@@ -63,11 +63,11 @@ begin
             select coalesce(lag, t.tick_snapshot) into v_from
               from (select t.*, lag(t.tick_snapshot::text) over (order by t.tick_id)::txid_snapshot as lag
                       from (select * from pgq.tick t where t.tick_queue = i_queue_id and t.tick_event_seq < i_job_id
-                             order by t.tick_id desc limit 2) t) t
+                               and not tidemill.is_early_tick(t) order by t.tick_id desc limit 2) t) t
              order by t.tick_id desc limit 1;
             select t.tick_snapshot into v_until
               from pgq.tick t where t.tick_queue = i_queue_id and t.tick_event_seq >= i_job_id
-             order by t.tick_id limit 1;
+               and not tidemill.is_early_tick(t) order by t.tick_id limit 1;
             if v_from is null then
                 return null;        -- so old that its ticks are gone
             end if;
