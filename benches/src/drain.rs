@@ -1,4 +1,5 @@
-//! Drain: lease every job and complete it, results and next grab in one request; in this process, and over HTTP.
+//! Drain: lease every job and complete it; in this process and over HTTP with results and next grab in one request, and
+//! by a worker of the SDK.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,7 @@ use uuid::Uuid;
 
 use crate::measure::{Cost, Meter};
 use crate::rig::{QUEUE, Rig};
-use crate::{baseline, report};
+use crate::{baseline, compare, graphile, sdk};
 
 /// Requests under way at a time: enough that groups form, as with as many workers.
 const CLIENTS: usize = 32;
@@ -33,26 +34,49 @@ const CLIENTS: usize = 32;
 pub(crate) enum Way {
     InProcess,
     Http,
+    /// One-job handlers of the SDK, with its default prefetch and batching.
+    Sdk,
 }
 
 pub(crate) async fn run(way: Way, jobs: u64, rounds: usize) -> Result<()> {
     let mut rig = Rig::new().await?;
-    for batch in [1, 10, 100] {
-        let (mut ours, mut base) = (Vec::new(), Vec::new());
+    let batches = if way == Way::Sdk { &[1][..] } else { &[1, 10, 100] };
+    for batch in batches.iter().copied() {
+        let (mut ours, mut table, mut library) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             rig.fill_queue(jobs).await?;
             ours.push(match way {
                 Way::InProcess => in_process(&mut rig, jobs, batch).await?,
                 Way::Http => http(&mut rig, jobs, batch).await?,
+                Way::Sdk => sdk::drain(&mut rig, jobs).await?,
             });
-            base.push(baseline::drain(&mut rig, jobs).await?);
+            table.push(baseline::drain(&mut rig, jobs).await?);
+            library.push(graphile::drain(&mut rig, jobs).await?);
         }
         let name = match way {
             Way::InProcess => format!("drain in process, {batch} a request"),
             Way::Http => format!("drain over HTTP, {batch} a request"),
+            Way::Sdk => "drain by the SDK, one-job handlers".to_owned(),
         };
-        report(&name, &Cost::sum(&ours), "SKIP LOCKED table, 2 x 1000", &Cost::sum(&base));
+        let (table, library) = (Cost::sum(&table), Cost::sum(&library));
+        compare(
+            &name,
+            &Cost::sum(&ours),
+            &[("SKIP LOCKED table, 2 x 1000", &table), ("graphile_worker", &library)],
+        );
     }
+    Ok(())
+}
+
+/// WAL of whole jobs: copied in, ticked, leased and completed a hundred a request.
+pub(crate) async fn whole(jobs: u64) -> Result<()> {
+    let mut rig = Rig::new().await?;
+    let meter = Meter::start(rig.cluster, &mut rig.session, &[std::process::id()]).await?;
+    rig.copy_queue(jobs).await?;
+    let copied = meter.stop(&mut rig.session, jobs).await?;
+    let drained = in_process(&mut rig, jobs, 100).await?;
+    compare("COPY in, 1000 a transaction", &copied, &[]);
+    compare("then tick, lease and complete", &drained, &[]);
     Ok(())
 }
 
@@ -138,8 +162,8 @@ async fn in_process_client(handle: &QueueHandle, done: &AtomicU64, jobs: u64, ba
     Ok(())
 }
 
-/// The real binary, and clients over loopback.
-async fn http(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
+/// The real binary, once it owns the queue.
+pub(crate) async fn dispatcher(rig: &Rig, client: &reqwest::Client) -> Result<Service> {
     let toml = format!("[database]\nname = \"bench\"\nurl = \"{}\"\n", rig.db.url());
     let service = Service::start(
         "tidemill-dispatcher",
@@ -147,11 +171,16 @@ async fn http(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
         &[("RUST_LOG", "warn,tidemill_common=info,tidemill_dispatcher=info")],
     )
     .await?;
+    wait_until_owned(client, &format!("http://{}/v1/grab", service.http_address())).await?;
+    Ok(service)
+}
+
+/// The real binary, and clients over loopback.
+async fn http(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
+    let client = reqwest::Client::new();
+    let service = dispatcher(rig, &client).await?;
     let url = format!("http://{}/v1/grab", service.http_address());
     let pid = u32::try_from(service.pid())?;
-
-    let client = reqwest::Client::new();
-    wait_until_owned(&client, &url).await?;
     let meter = Meter::start(rig.cluster, &mut rig.session, &[std::process::id(), pid]).await?;
     // Only now is there anything to read: reading the log is part of the cost.
     rig.tick().await?;

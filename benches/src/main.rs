@@ -2,9 +2,11 @@
 
 mod baseline;
 mod drain;
+mod graphile;
 mod insert;
 mod measure;
 mod rig;
+mod sdk;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -28,8 +30,10 @@ struct Options {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum What {
     Insert,
+    Whole,
     InProcess,
     Http,
+    Sdk,
 }
 
 #[tokio::main]
@@ -37,21 +41,30 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     // One provider for the whole process: the HTTP client is built without one.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let all = [What::Insert, What::InProcess, What::Http];
+    let all = [What::Insert, What::Whole, What::InProcess, What::Http, What::Sdk];
     let (jobs, rounds) = (options.jobs.next_multiple_of(1000), options.rounds.max(1));
     for what in if options.what.is_empty() { &all[..] } else { &options.what } {
         match what {
             What::Insert => insert::run(jobs, rounds).await?,
+            What::Whole => drain::whole(jobs).await?,
             What::InProcess => drain::run(Way::InProcess, jobs, rounds).await?,
             What::Http => drain::run(Way::Http, jobs, rounds).await?,
+            What::Sdk => drain::run(Way::Sdk, jobs, rounds).await?,
         }
     }
     Ok(())
 }
 
-/// Prints a measurement beside its baseline. The ratio is of CPU per job: above 1, ours is cheaper.
-#[expect(clippy::print_stdout, reason = "this is what the program is for")]
+/// Prints a measurement beside its baseline, see [`compare`].
 fn report(name: &str, ours: &Cost, baseline_name: &str, baseline: &Cost) {
+    compare(name, ours, &[(baseline_name, baseline)]);
+}
+
+/// Prints a measurement beside its baselines. The ratios are of CPU per job: above 1, ours is cheaper.
+#[expect(clippy::print_stdout, reason = "this is what the program is for")]
+fn compare(name: &str, ours: &Cost, baselines: &[(&str, &Cost)]) {
     println!("{name:<34} {ours}");
-    println!("  {baseline_name:<32} {baseline}  ratio {:.2}", baseline.cpu_per_job() / ours.cpu_per_job());
+    for (name, cost) in baselines {
+        println!("  {name:<32} {cost}  ratio {:.2}", cost.cpu_per_job() / ours.cpu_per_job());
+    }
 }

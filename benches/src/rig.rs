@@ -1,6 +1,8 @@
 //! One cluster, one database, the same jobs for everybody.
 
 use anyhow::Result;
+use bytes::Bytes;
+use serde_json::Value;
 use tidemill_common::db::{Session, Type};
 use tidemill_common::testing::{Cluster, ClusterOptions, TestDb};
 
@@ -24,6 +26,7 @@ impl Rig {
             ("max_wal_size", "4GB"),
             ("checkpoint_timeout", "1h"),
             ("autovacuum", "off"),
+            ("max_connections", "200"),
         ];
         let options = ClusterOptions {
             durable: true,
@@ -51,6 +54,29 @@ impl Rig {
         self.fill(count, &format!("select count(*) from tidemill.insert_jobs('{QUEUE}', {JOBS})")).await
     }
 
+    /// The same jobs by COPY into the event table, a thousand a transaction: transaction id first, then the table's
+    /// name in a later statement.
+    pub(crate) async fn copy_queue(&mut self, count: u64) -> Result<()> {
+        let mut rows = String::new();
+        for args in self.arguments(CHUNK.unsigned_abs().into()).await? {
+            rows.push_str(&format!("now\tsend_email\t{args}\n"));
+        }
+        let rows = Bytes::from(rows);
+        for _ in 0..count.div_ceil(CHUNK.unsigned_abs().into()) {
+            let mut tx = self.session.begin("copy jobs").await?;
+            tx.query("take the transaction id", "select pg_current_xact_id()", &[]).await?;
+            let sql = format!("select pgq.current_event_table('{QUEUE}')");
+            let table: String = tx.query_one("find the table", &sql, &[]).await?.try_get(0)?;
+            let mut sink = tx
+                .copy_in("copy jobs", &format!("copy {table} (ev_time, ev_type, ev_data) from stdin"))
+                .await?;
+            sink.send(rows.clone()).await?;
+            sink.finish().await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
     /// The same jobs into the baseline's table, which is empty as a vacuum would leave it at best.
     pub(crate) async fn fill_table(&mut self, count: u64) -> Result<()> {
         self.session.batch("empty the table", "truncate job").await?;
@@ -63,6 +89,14 @@ impl Rig {
             self.session.query("fill", sql, &[(&CHUNK, Type::INT4)]).await?;
         }
         Ok(())
+    }
+
+    /// The arguments of `count` jobs, as the other fills insert them.
+    pub(crate) async fn arguments(&mut self, count: u64) -> Result<Vec<Value>> {
+        let sql = format!("select e -> 'args' from jsonb_array_elements({JOBS}) e");
+        let rows =
+            self.session.query("make arguments", &sql, &[(&i32::try_from(count)?, Type::INT4)]).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
     /// Cuts a tick.
