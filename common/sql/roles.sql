@@ -82,16 +82,17 @@ begin
             ('pgq_admin', 'tidemill', '{require_identity,record_identity,require_read_committed,rotate,event_tables}'),
             ('tidemill_producer', 'tidemill', '{insert_job,insert_jobs}'),
             ('tidemill_worker', 'tidemill', '{complete_job,complete_jobs}'),
-            ('tidemill_ticker', 'tidemill', '{tick_pass,tick_status,rotate,promote_due,hold_ticker,release_ticker,
-                ticker_pass,ticker_due,ticker_rotate,ticker_rotated}'),
+            ('tidemill_ticker', 'tidemill', '{tick_look,tick_pass,tick_status,rotate,promote_due,hold_ticker,
+                release_ticker,confirm_ticks,ticker_pass,ticker_due,ticker_rotate,ticker_rotated,rotation_obstacles,
+                operations,drop_ballast,keep_ballast}'),
             ('tidemill_ticker', 'pgq', '{maint_retry_events,maint_rotate_tables_step1,maint_rotate_tables_step2}'),
             ('tidemill_mover', 'tidemill', '{move_news,next_move,read_move_page,finish_moved,reposition_move,hold_mover_lease,
                 release_mover_lease,move_positions,advance_positions,move_target,prune_moved,event_origin}'),
             ('pgq_admin', 'tidemill', '{create_job_queue,redrive_dead,purge_dead}'),
             ('tidemill_dispatcher', 'tidemill', '{dispatch_queues,owner_take,owner_renew,owner_release,owner_evict,read_journal,
-                read_range,read_ahead,journal_write,create_job_queue,insert_jobs,queue_counts,job_details,job_failures,
+                read_range,read_ahead,parked_types,journal_write,create_job_queue,insert_jobs,queue_counts,job_details,job_failures,
                 list_dead,redrive_dead,purge_dead}'),
-            ('tidemill_monitor', 'tidemill', '{tick_status,event_origin,queue_counts,job_details,job_failures,list_dead}')
+            ('tidemill_monitor', 'tidemill', '{tick_status,rotation_obstacles,event_origin,queue_counts,job_details,job_failures,list_dead}')
         ) r (role, schema, functions)
         where to_regrole(r.role) is not null and (r.schema <> 'pgq' or tidemill.owns_pgq())
     loop

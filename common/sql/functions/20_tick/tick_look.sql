@@ -48,13 +48,14 @@ begin
     for q in
         select qu.queue_id, l.tick_id, l.tick_snapshot,
                not qu.queue_external_ticker and not qu.queue_ticker_paused as ticking,
-               coalesce(pg_sequence_last_value(to_regclass(qu.queue_event_seq)), 0)
+               coalesce(pg_sequence_last_value(s.seq), case when s.seq is not null then 0 end)
                    is distinct from l.tick_event_seq as moved,
                date_part('epoch', l.tick_time) as ticked_at,
                date_part('epoch', greatest(qu.queue_ticker_idle_period, qu.queue_ticker_max_lag / 2)) as idle,
                case when qu.queue_switch_step2 is null then 0
                    else date_part('epoch', qu.queue_switch_time + qu.queue_rotation_period) end as rotation
         from pgq.queue qu
+        cross join lateral (select to_regclass(qu.queue_event_seq) as seq) s
         left join lateral (
             select t.* from pgq.tick t
             where t.tick_queue = qu.queue_id order by t.tick_queue desc, t.tick_id desc limit 1) l on true

@@ -22,10 +22,12 @@ begin
     for q in
         select qu.queue_id, qu.queue_name, qu.queue_event_seq,
                greatest(qu.queue_ticker_idle_period, qu.queue_ticker_max_lag / 2) as idle,
-               coalesce(pg_sequence_last_value(to_regclass(qu.queue_event_seq)), 0) as event_seq,
+               -- Null only where the sequence is gone, which must not pass for "nothing has come".
+               coalesce(pg_sequence_last_value(s.seq), case when s.seq is not null then 0 end) as event_seq,
                t.tick_id, t.tick_snapshot, t.tick_event_seq, clock_timestamp() - t.tick_time as lag,
                current_setting('tidemill.settled_' || qu.queue_id, true) is distinct from t.tick_id::text as unsettled
         from pgq.queue qu
+        cross join lateral (select to_regclass(qu.queue_event_seq) as seq) s
         left join lateral (
             select * from pgq.tick l
             where l.tick_queue = qu.queue_id order by l.tick_queue desc, l.tick_id desc limit 1) t on true

@@ -1,5 +1,6 @@
 -- rotate: empty the oldest event table of a queue and make it the current one, if nobody needs it any more. Returns
--- null, or why not: not_due, locked, lagging_consumer, oldest_transaction.
+-- null, or why not: not_due, locked, lagging_consumer, oldest_transaction, prepared_transaction.
+-- tidemill.rotation_obstacles() says who and since when.
 -- Callers: tidemill_ticker, maint_rotate_tables_step1. Locks: the queue's row; then for a job queue its fence
 -- (7465002, queue_id), exclusive, for at most 500 ms, because its owner's flushes hold it nearly always; then the table
 -- to empty (and its journal), not waited for: a long reader or pg_dump delays the rotation and nobody behind it.
@@ -39,6 +40,10 @@ begin
     end if;
     perform tidemill.require_read_committed('rotation');
     perform tidemill.require_identity();
+    -- Before anything is locked: an attempt in vain writes nothing.
+    if tidemill.rotation_waits(q.queue_id) is not null then
+        return tidemill.rotation_waits(q.queue_id);
+    end if;
 
     select queue_cur_table, queue_switch_step1, queue_switch_step2, queue_switch_time
     into q.queue_cur_table, q.queue_switch_step1, q.queue_switch_step2, q.queue_switch_time
@@ -63,11 +68,7 @@ begin
         raise exception 'queue % maint failure: tick % not found', i_queue, v_low;
     end if;
     if txid_snapshot_xmin(v_snap) <= q.queue_switch_step2 then
-        return case
-            when txid_snapshot_xmin(txid_current_snapshot()) <= q.queue_switch_step2 then 'oldest_transaction'
-            when v_low < v_last then 'lagging_consumer'
-            else 'not_due'
-        end;
+        return tidemill.rotation_waits(q.queue_id);
     end if;
 
     -- Ticks of the period that ends here are kept as long as its events: they go one rotation later.
@@ -97,8 +98,11 @@ begin
         return case when v_low < v_last then 'lagging_consumer' else 'not_due' end;
     end if;
 
-    execute format('truncate %s', v_table);
-    if v_journal is not null then
+    -- An idle queue's table has no page: a truncate would only write its new files down.
+    if pg_relation_size(v_table) > 0 then
+        execute format('truncate %s', v_table);
+    end if;
+    if v_journal is not null and pg_relation_size(v_journal) > 0 then
         execute format('truncate %s', v_journal);
     end if;
     insert into tidemill.tick_horizon as h (queue_id, below_tick, next_below)
