@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode as WireMode};
+use tokio_postgres::error::DbError;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -39,6 +41,8 @@ pub(super) struct Link {
     peer: Peer,
     host: String,
     connect_timeout: Duration,
+    /// The server said that it gave up waiting for a synchronous standby: see [`is_given_up`].
+    pub given_up: Arc<AtomicBool>,
     /// Set while a call is under way: if it is still set when the next one comes, that call was dropped
     /// half-way and its answer is still to come, so the connection is not used again.
     pub busy: bool,
@@ -118,10 +122,12 @@ async fn connect_host(
             let attempt = tokio::time::timeout(parsed.connect_timeout, config.connect(tls.clone()));
             match attempt.await {
                 Ok(Ok((client, connection))) => {
-                    let driver = drive(connection, Arc::clone(listeners));
+                    let given_up = Arc::new(AtomicBool::new(false));
+                    let driver = drive(connection, Arc::clone(listeners), Arc::clone(&given_up));
                     let (connect_timeout, peer) = (parsed.connect_timeout, peer(host, address));
                     let host = host.host.clone();
-                    return Ok(Link { client, driver, tls, peer, host, connect_timeout, busy: false });
+                    let busy = false;
+                    return Ok(Link { client, driver, tls, peer, host, connect_timeout, given_up, busy });
                 }
                 Ok(Err(source)) => last = Some(DbCause::Connect { host: host.to_string(), source }),
                 Err(_) => {
@@ -217,21 +223,36 @@ fn config(
 }
 
 /// Moves bytes between client and socket until either ends, and passes notifications on.
-fn drive<T>(mut connection: Connection<Socket, T>, listeners: Listeners) -> AbortHandle
+fn drive<T>(
+    mut connection: Connection<Socket, T>,
+    listeners: Listeners,
+    given_up: Arc<AtomicBool>,
+) -> AbortHandle
 where
     T: TlsStream + Unpin + Send + 'static,
 {
     #[expect(clippy::disallowed_methods, reason = "the task belongs to the link, which ends it")]
     let task = tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            if let AsyncMessage::Notification(notification) = message {
-                wake(&listeners, Some(notification.channel()));
+            match message {
+                AsyncMessage::Notification(notification) => wake(&listeners, Some(notification.channel())),
+                // Before the answer of the call that it belongs to is passed on.
+                AsyncMessage::Notice(notice) if is_given_up(&notice) => {
+                    given_up.store(true, Ordering::Release);
+                }
+                _ => {}
             }
         }
         // Whoever listens should look: what happens from now on is not announced to it.
         wake(&listeners, None);
     });
     task.abort_handle()
+}
+
+/// A commit whose wait for a synchronous standby was cancelled succeeds, with a warning. Its text is translated and its
+/// SQLSTATE is that of any warning; the routine's name is the same in PostgreSQL 14 to 18.
+fn is_given_up(notice: &DbError) -> bool {
+    notice.routine() == Some("SyncRepWaitForLSN")
 }
 
 fn wake(listeners: &Listeners, channel: Option<&str>) {

@@ -1,6 +1,7 @@
 //! One connection: opened when needed, thrown away when in doubt.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -107,6 +108,12 @@ impl Session {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.link.as_ref().is_some_and(Link::is_usable)
+    }
+
+    /// True once after a commit on this connection that did not wait for the synchronous standby as it should have,
+    /// because somebody cancelled the wait: it is done and visible, and a failover may still take it back.
+    pub fn take_unreplicated(&mut self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.given_up.swap(false, Ordering::AcqRel))
     }
 
     /// Gives the connection up. The next call opens another one.

@@ -1,6 +1,6 @@
 //! Ticking: one typed call per function of `sql/functions/20_tick`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -41,6 +41,79 @@ pub struct TickStatus {
     pub ticking: bool,
 }
 
+/// What a database has to do for a ticker, and when: see `tidemill.tick_look`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// Where the server's write-ahead log was before anything else was read; `None` if it may not be read.
+    pub position: Option<i64>,
+    /// When the server was started.
+    pub server: SystemTime,
+    /// Whose term was the last one.
+    pub serving: Option<Uuid>,
+    /// How long that term runs on; zero if it is over.
+    pub term: Duration,
+    /// A queue has events without a tick.
+    pub news: bool,
+    /// No transaction is left that the last ticks saw in progress.
+    pub settled: bool,
+    /// Until the next tick of an idle queue; zero: it is due.
+    pub tick_in: Option<Duration>,
+    /// Until something that waits for its time must be put back into the log.
+    pub promote_in: Option<Duration>,
+    /// Until there is maintenance to do.
+    pub maintain_in: Option<Duration>,
+}
+
+/// Looks what there is to do. Writes nothing.
+///
+/// # Errors
+/// [`DbError`]; 25006 on a server that is not the primary.
+pub async fn look(session: &mut Session) -> Result<Look, DbError> {
+    let op = "look for news";
+    let sql = "select lsn, server, serving, term_ms, news, settled, tick_ms, promote_ms, maintain_ms \
+               from tidemill.tick_look()";
+    let row = session.query_one(op, sql, &[]).await?;
+    let wait = |index| {
+        let ms: Option<f64> = column(op, session, &row, index)?;
+        Ok::<_, DbError>(ms.map(|ms| Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()))
+    };
+    Ok(Look {
+        position: column(op, session, &row, 0)?,
+        server: column(op, session, &row, 1)?,
+        serving: column(op, session, &row, 2)?,
+        term: wait(3)?.unwrap_or_default(),
+        news: column(op, session, &row, 4)?,
+        settled: column(op, session, &row, 5)?,
+        tick_in: wait(6)?,
+        promote_in: wait(7)?,
+        maintain_in: wait(8)?,
+    })
+}
+
+/// Where the write-ahead log of the server is, and when the server was started. While the first has not moved, no
+/// transaction of any of its databases has ended.
+///
+/// # Errors
+/// [`DbError`]; 42501 where it may not be read.
+pub async fn position(session: &mut Session) -> Result<(i64, SystemTime), DbError> {
+    let op = "read log position";
+    let sql = "select (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::int8, pg_catalog.pg_postmaster_start_time()";
+    let row = session.query_one(op, sql, &[]).await?;
+    Ok((column(op, session, &row, 0)?, column(op, session, &row, 1)?))
+}
+
+/// Address and port at which the server itself says it was reached; the same text for the same server's databases.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn address(session: &mut Session) -> Result<String, DbError> {
+    let op = "read server address";
+    let sql = "select pg_catalog.format('%s:%s', pg_catalog.host(pg_catalog.inet_server_addr()), \
+               pg_catalog.current_setting('port'))";
+    let row = session.query_one(op, sql, &[]).await?;
+    column(op, session, &row, 0)
+}
+
 /// Takes this database's ticker term for `term` from now, or prolongs it. `None`: another holder's term runs.
 ///
 /// # Errors
@@ -53,7 +126,7 @@ pub async fn hold(session: &mut Session, holder: Uuid, term: Duration) -> Result
     Ok(column::<Option<i64>>(op, session, &row, 0)?.map(Epoch))
 }
 
-/// Ends the term, so that a standby need not wait for its end. False: it was over.
+/// Gives the term up, also one that is over, so that a standby need not wait. False: somebody else has had one since.
 ///
 /// # Errors
 /// [`DbError`].
@@ -88,6 +161,23 @@ pub async fn pass(session: &mut Session, holder: Uuid, epoch: Epoch) -> Result<V
             })
         })
         .collect()
+}
+
+/// Writes something that waits for the disk and the synchronous standby, and so confirms all ticks before it. Prolongs
+/// the term.
+///
+/// # Errors
+/// [`DbError`]; TM001 when the term is over.
+pub async fn confirm(
+    session: &mut Session,
+    holder: Uuid,
+    epoch: Epoch,
+    term: Duration,
+) -> Result<(), DbError> {
+    let term_ms = i32::try_from(term.as_millis()).unwrap_or(i32::MAX);
+    let params = [(&holder as _, Type::UUID), (&epoch.0 as _, Type::INT8), (&term_ms as _, Type::INT4)];
+    session.execute("confirm ticks", "select tidemill.confirm_ticks($1, $2, $3)", &params).await?;
+    Ok(())
 }
 
 /// How far the ticks of all queues are, by name.

@@ -40,6 +40,10 @@ pub(super) async fn drive<S: Step>(mut step: S, with: Loop) {
                 (earliest, false)
             }
             Ok(Progress::Idle) => (earliest.max(Instant::now() + waits.idle()), true),
+            Ok(Progress::Rest(wait)) => {
+                waits.rested();
+                (earliest.max(Instant::now() + wait), true)
+            }
             Err(error) => {
                 let wait = match error.class() {
                     Class::Stop => waits.stopped(),

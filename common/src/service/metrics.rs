@@ -33,7 +33,7 @@ impl StepMetrics {
     pub(super) fn observe(&self, step: &str, outcome: &Result<Progress, StepError>, took: Duration) {
         let outcome = match outcome {
             Ok(Progress::Worked(_)) => "worked",
-            Ok(Progress::Idle) => "idle",
+            Ok(Progress::Idle | Progress::Rest(_)) => "idle",
             Err(_) => "failed",
         };
         self.seconds.with_label_values(&[step, outcome]).observe(took.as_secs_f64());

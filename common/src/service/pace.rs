@@ -79,6 +79,11 @@ impl Waits {
         jittered(wait)
     }
 
+    /// After a pass that found nothing and said itself how long to wait.
+    pub(super) fn rested(&mut self) {
+        self.failures = 0;
+    }
+
     /// The wait after a failed pass.
     pub(super) fn failed(&mut self) -> Duration {
         let wait = doubled(BACKOFF_MIN, self.failures).min(BACKOFF_MAX);

@@ -1,5 +1,7 @@
 //! What a service does, cut into passes.
 
+use std::time::Duration;
+
 use crate::db::{Class, DbError};
 
 /// One pass over the work that is due now. Repeating it is always safe.
@@ -26,6 +28,8 @@ pub enum Progress {
     Worked(u32),
     /// Nothing (more) is due: wait for a wake-up or the pace.
     Idle,
+    /// Nothing (more) is due for so long, whatever the pace says. A wake-up ends it.
+    Rest(Duration),
 }
 
 impl Progress {

@@ -336,7 +336,7 @@ async fn drive<S: Step>(step: &mut S) -> StepError {
     loop {
         match step.step().await {
             Ok(Progress::Worked(_)) => tokio::task::yield_now().await,
-            Ok(Progress::Idle) => pause().await,
+            Ok(Progress::Idle | Progress::Rest(_)) => pause().await,
             Err(error) => return error,
         }
     }
@@ -347,7 +347,7 @@ async fn persist<S: Step>(step: &mut S) {
     loop {
         match step.step().await {
             Ok(Progress::Worked(_)) => tokio::task::yield_now().await,
-            Ok(Progress::Idle) => pause().await,
+            Ok(Progress::Idle | Progress::Rest(_)) => pause().await,
             Err(error) => {
                 println!("{} {}: {}", S::NAME, step.label(), tidemill_common::error_chain(error.source()));
                 pause().await;

@@ -78,11 +78,7 @@ begin
             end if;
         end if;
     end loop;
-    if exists (
-        select 1 from tidemill.tick_horizon h
-        where h.below_tick > (
-            select t.tick_id from pgq.tick t where t.tick_queue = h.queue_id order by t.tick_queue, t.tick_id limit 1))
-    then
+    if exists (select 1 from tidemill.tick_horizon h where tidemill.prunable_below(h.queue_id) is not null) then
         v_maintain := 0;
     end if;
     select least((select min(w.due) from tidemill.waiting w), (select min(r.ev_retry_after) from pgq.retry_queue r))

@@ -1,5 +1,4 @@
 -- prune_ticks: remove ticks whose events were rotated out, the oldest first, at most i_limit; how many went.
--- A consumer's cursor and the last tick stay, whatever the horizon says.
 -- Callers: rotate. Locks: the tick rows.
 create or replace function tidemill.prune_ticks(i_queue_id integer, i_limit integer)
 returns integer
@@ -10,10 +9,7 @@ declare
     v_below bigint;
     v_count integer;
 begin
-    select least(h.below_tick,
-                 (select min(s.sub_last_tick) from pgq.subscription s where s.sub_queue = i_queue_id),
-                 (select max(t.tick_id) from pgq.tick t where t.tick_queue = i_queue_id))
-    into v_below from tidemill.tick_horizon h where h.queue_id = i_queue_id;
+    v_below := tidemill.prunable_below(i_queue_id);
     if v_below is null then
         return 0;
     end if;
