@@ -8,6 +8,7 @@ mod ext;
 mod like_pgq;
 mod node;
 mod node_like_pgq;
+mod pages;
 mod produce;
 mod retry;
 mod roles;
