@@ -9,6 +9,7 @@ declare
     b     record;
     v_sql text;
 begin
+    perform tidemill.require_identity();
     select s.sub_id, s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot
     into b
     from pgq.subscription s

@@ -67,6 +67,7 @@ begin
         v_locked := true;
     end loop;
 
+    perform tidemill.require_identity();
     batch_id := nextval('pgq.batch_id_seq');
     update pgq.subscription sub
     set sub_batch = batch_id, sub_next_tick = cur_tick_id, sub_active = now()

@@ -6,7 +6,7 @@
 --   afterwards, in a new transaction.
 --
 -- Returns: the new epoch, or NULL when somebody else was faster or the term still runs
--- Errors: 55P03 when the fence was not free within 500 ms (an old flush hangs: see owner_evict); TM006
+-- Errors: 55P03 when the fence was not free within 500 ms (an old flush hangs: see owner_evict); TM003 (needs a rebase); TM006
 -- Who: tidemill_dispatcher. Locks: advisory (7465002, queue_id) exclusive until the end of the transaction.
 create or replace function tidemill.owner_take(i_queue_id int4, i_seen_epoch int8, i_holder uuid, i_address text, i_term_ms int4)
 returns int8
@@ -22,6 +22,8 @@ begin
         raise exception 'owner_take needs READ COMMITTED, not %', current_setting('transaction_isolation') using errcode = 'TM006';
     end if;
     perform set_config('lock_timeout', '500ms', true), set_config('synchronous_commit', 'on', true);
+    -- The journal of another cluster does not fit to what would be written here.
+    perform tidemill.require_identity();
     perform pg_advisory_xact_lock(7465002, i_queue_id);
     -- A later statement: its snapshot is younger than the lock.
     update tidemill.owner o
