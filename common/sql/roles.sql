@@ -88,7 +88,7 @@ begin
             ('tidemill_ticker', 'pgq', '{maint_retry_events,maint_rotate_tables_step1,maint_rotate_tables_step2}'),
             ('tidemill_mover', 'tidemill', '{move_news,next_move,read_move_page,finish_moved,reposition_move,hold_mover_lease,
                 release_mover_lease,move_positions,advance_positions,move_target,prune_moved,event_origin}'),
-            ('pgq_admin', 'tidemill', '{create_job_queue,redrive_dead,purge_dead,rebase_plan,rebase_queue,rebase_done,
+            ('pgq_admin', 'tidemill', '{create_job_queue,redrive_dead,purge_dead,doubt_ticks,rebase_plan,rebase_queue,rebase_done,
                 rebase_doubtful,rebased_marks,source_positions,moved_among,rebase_position}'),
             ('tidemill_dispatcher', 'tidemill', '{dispatch_queues,owner_take,owner_renew,owner_release,owner_evict,read_journal,
                 read_range,read_ahead,parked_types,journal_write,create_job_queue,insert_jobs,queue_counts,job_details,job_failures,
