@@ -31,17 +31,22 @@ impl Database {
     /// Every database that is meant: the named one, or all of the configuration.
     pub(crate) fn targets(&self) -> Result<Vec<Arc<Target>>, CliError> {
         match &self.database {
-            Some(url) if url.contains("://") || url.contains('=') => Ok(vec![Arc::new(self.at(url)?)]),
-            Some(name) => {
-                let settings = self.settings()?;
-                settings.target(name).map(|target| vec![Arc::clone(target)]).ok_or_else(|| {
-                    let near = nearest(name, settings.targets().iter().map(|target| target.name()));
-                    let near = near.map_or_else(String::new, |near| format!("; the nearest name is {near}"));
-                    CliError::Usage(format!("No database \"{name}\" is configured{near}."))
-                })
-            }
+            Some(name) => Ok(vec![self.named(name)?]),
             None => Ok(self.settings()?.targets().to_vec()),
         }
+    }
+
+    /// A database of the configuration, or a URL.
+    fn named(&self, name: &str) -> Result<Arc<Target>, CliError> {
+        if name.contains("://") || name.contains('=') {
+            return Ok(Arc::new(self.at(name)?));
+        }
+        let settings = self.settings()?;
+        settings.target(name).map(Arc::clone).ok_or_else(|| {
+            let near = nearest(name, settings.targets().iter().map(|target| target.name()));
+            let near = near.map_or_else(String::new, |near| format!("; the nearest name is {near}"));
+            CliError::Usage(format!("No database \"{name}\" is configured{near}."))
+        })
     }
 
     fn settings(&self) -> Result<Settings, CliError> {
@@ -66,10 +71,19 @@ impl Database {
                 names.join(", ")
             )));
         };
-        let mut session = open(target);
-        schema::check(&mut session).await?;
-        Ok(session)
+        checked(target).await
     }
+
+    /// A session with another database than the one that is meant, by its name or URL.
+    pub(crate) async fn other(&self, name: &str) -> Result<Session, CliError> {
+        checked(&self.named(name)?).await
+    }
+}
+
+async fn checked(target: &Arc<Target>) -> Result<Session, CliError> {
+    let mut session = open(target);
+    schema::check(&mut session).await?;
+    Ok(session)
 }
 
 pub(crate) fn open(target: &Arc<Target>) -> Session {

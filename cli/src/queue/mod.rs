@@ -2,6 +2,7 @@
 
 mod change;
 mod look;
+mod rebase;
 
 use clap::{Args, Subcommand};
 use tidemill_common::{
@@ -42,6 +43,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Make the queues of a database work again that was restored, copied, failed over, set back or upgraded
+    ///
+    /// Until then they are refused with `NeedsRebase` (TM003): inserts go on, batches wait. Afterwards every event that was
+    /// not consumed is delivered once to each consumer: also those that were inserted meanwhile, those of an open batch,
+    /// again in full, and jobs that were not done. Interrupt and repeat it as you like.
+    Rebase(rebase::Rebase),
     /// One queue in full
     Status {
         name: String,
@@ -83,6 +90,7 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
             change::configure(&mut database.session().await?, &name, &settings).await
         }
         Command::List { database, format } => look::list(&mut database.session().await?, &format).await,
+        Command::Rebase(options) => rebase::rebase(&options).await,
         Command::Status { name, database, format } => {
             let name = parse_name(&name)?;
             look::status(&mut database.session().await?, &name, &format).await
