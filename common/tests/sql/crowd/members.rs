@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::judge::Seen;
-use super::read::{events, retry_some};
+use super::read::{events_of, retry_some};
 use super::seat::{Seat, Trouble};
 use super::{GROUP, Round};
 
@@ -43,7 +43,7 @@ async fn batch(
         return Ok(false);
     };
     // Another one may have taken it by now.
-    let events = match events(round, seat, batch).await {
+    let events = match events_of(round, seat, batch).await {
         Err(Trouble::Refused(what)) if what.contains("batch not found") => return Ok(false),
         events => events?,
     };

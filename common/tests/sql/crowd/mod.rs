@@ -14,6 +14,7 @@ mod mutants;
 mod produce;
 mod read;
 mod seat;
+mod wrap;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -16,7 +16,7 @@ pub(super) struct Event {
 }
 
 /// The events of an open batch: in order, and within it each once.
-pub(super) async fn events(round: &Round<'_>, seat: &Seat<'_>, batch: i64) -> Result<Vec<Event>, Trouble> {
+pub(super) async fn events_of(round: &Round<'_>, seat: &Seat<'_>, batch: i64) -> Result<Vec<Event>, Trouble> {
     let sql = "select ev_id, ev_data, coalesce(ev_retry, 0) from pgq.get_batch_events($1)";
     let rows = seat.rows(sql, &[&batch]).await?;
     let events: Vec<_> = rows
@@ -81,7 +81,7 @@ async fn read(
 ) -> Result<(), Trouble> {
     let next = format!("select pgq.next_batch('q', '{}')", seen.consumer);
     let Some(batch) = seat.one::<Option<i64>>(&next).await? else { return seat.pause(3).await };
-    let events = self::events(round, seat, batch).await?;
+    let events = events_of(round, seat, batch).await?;
     if random.random_bool(0.02) {
         // It crashes, or sleeps over several rotations, and reads its batch again.
         seat.pause(random.random_range(100..500)).await?;
@@ -89,7 +89,7 @@ async fn read(
         if same != Some(batch) {
             round.fail(format!("{}: batch {batch} is open, but next_batch says {same:?}", seen.consumer));
         }
-        let again = self::events(round, seat, batch).await?;
+        let again = events_of(round, seat, batch).await?;
         let pieces = in_pieces(seat, batch).await?;
         for other in [again, pieces] {
             if other != events {
@@ -140,7 +140,7 @@ async fn rest_once(round: &Round<'_>, seat: &Seat<'_>, seen: &mut ByConsumer) ->
         let seen = seen.entry(consumer).or_insert_with(|| Seen::of(consumer));
         while let Some(batch) = seat.one::<Option<i64>>(&next).await? {
             more = true;
-            let events = self::events(round, seat, batch).await?;
+            let events = events_of(round, seat, batch).await?;
             seat.run(&format!("select pgq.finish_batch({batch})")).await?;
             seen.got(&events);
         }
@@ -150,7 +150,7 @@ async fn rest_once(round: &Round<'_>, seat: &Seat<'_>, seen: &mut ByConsumer) ->
     let seen = seen.entry(GROUP).or_insert_with(|| Seen::of(GROUP));
     while let Some(batch) = seat.one::<Option<i64>>(&next).await? {
         more = true;
-        let events = self::events(round, seat, batch).await?;
+        let events = events_of(round, seat, batch).await?;
         seat.run(&format!("select pgq_coop.finish_batch({batch})")).await?;
         seen.got(&events);
     }
