@@ -102,6 +102,8 @@ async fn in_process(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
                 window_bytes: 64 << 20,
                 finished: 200_000,
                 flush_units: 2_000,
+                hold_ms: 30_000,
+                ask_ms: 10_000,
             },
         },
         seen,
@@ -146,6 +148,7 @@ async fn in_process_client(handle: &QueueHandle, done: &AtomicU64, jobs: u64, ba
             wait_ms: 200,
             transactional: false,
             number: None,
+            filter: None,
             holder: Arc::clone(&holder),
         };
         let Answered::Grab { jobs: granted, results: answers } =

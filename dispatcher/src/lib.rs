@@ -34,6 +34,10 @@ const READ_ROWS: i32 = 5_000;
 const FINISHED: usize = 200_000;
 /// Requests in one flush.
 const FLUSH_UNITS: usize = 2_000;
+/// A lease may hold the low-water mark so long before it moves to the waiting room.
+const HOLD_MS: u64 = 30_000;
+/// A job type that nobody asked for so long is parked when it is in the way.
+const ASK_MS: u64 = 10_000;
 
 /// Puts the service together.
 ///
@@ -97,6 +101,8 @@ fn identity(cx: &Context, address: String) -> Identity {
             window_bytes: usize::try_from(settings.window_bytes).unwrap_or(usize::MAX),
             finished: FINISHED,
             flush_units: FLUSH_UNITS,
+            hold_ms: HOLD_MS,
+            ask_ms: ASK_MS,
         },
     }
 }

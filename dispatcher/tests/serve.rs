@@ -116,7 +116,7 @@ async fn a_transactional_worker_completes_with_its_effects_or_not_at_all() {
 
     // The other one over HTTP: the row decides there too.
     assert_eq!(server.result(jobs[1].lease, complete()).await, Answer::Ok);
-    assert_eq!(server.result(jobs[1].lease, complete()).await, Answer::Stale);
+    assert_eq!(server.result(jobs[1].lease, complete()).await, Answer::Already);
     assert_eq!(rig.count("select count(*) from tidemill.waiting").await, 0);
 }
 

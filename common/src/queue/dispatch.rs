@@ -263,3 +263,16 @@ pub async fn journal(session: &mut Session, queue_id: i32) -> Result<(TickId, Ve
     };
     read().map_err(|e| DbError::decode(op, &database, e))
 }
+
+/// Which types have parked jobs in the waiting room, and how many.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn parked_types(session: &mut Session, queue_id: i32) -> Result<Vec<(String, i64)>, DbError> {
+    let op = "count parked jobs";
+    let call = "select o_type, o_count from tidemill.parked_types($1)";
+    let rows = session.query(op, call, &[(&queue_id, Type::INT4)]).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<_, tokio_postgres::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+}

@@ -73,7 +73,9 @@ pub(super) enum Pending {
     /// The lease is being finished by another result, or by its end: what became of it counts, once that is committed.
     Deciding(LeaseKey, Said),
     /// The next of the waiting room's answers.
-    Waiting,
+    Waiting(LeaseKey, Said),
+    /// The next of the waiting room's answers, unless the entry's move there was refused.
+    Moving(Slot, LeaseKey, Said),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +85,8 @@ pub(super) enum PendingExtension {
     /// The lease is being finished; it is stale once that is committed.
     Deciding(Slot, LeaseKey),
     Waiting,
+    /// The next of the waiting room's answers, unless the entry's move there was refused.
+    Moving(Slot, LeaseKey),
     Stale,
     /// Its entry is not read yet.
     Unavailable,

@@ -8,6 +8,7 @@ use tidemill_common::api::{Answer, PreviousEnd};
 use tidemill_common::lease::Lease;
 
 use super::answer::{Answered, Extended, Granted, Pending, PendingExtension, Reply, ReplyKind};
+use super::finish::Said;
 use super::flush::{Cold, Effect, Flush, Unit};
 use super::record::{self, Record, Resolution};
 use super::recover::Finished;
@@ -29,14 +30,21 @@ pub struct ColdAnswers {
     /// New end in microseconds, 0 stale, -1 undecided.
     #[serde(default)]
     extend: VecDeque<i64>,
+    /// How many parked jobs were put back into the log.
+    #[serde(default)]
+    unpark: VecDeque<u64>,
 }
 
 impl ColdAnswers {
     /// The first of the answers, taken off.
-    fn split(&mut self, finish: usize, extend: usize) -> Self {
+    fn split(&mut self, wanted: &Cold) -> Self {
+        fn first<T>(all: &mut VecDeque<T>, count: usize) -> VecDeque<T> {
+            all.drain(..count.min(all.len())).collect()
+        }
         Self {
-            finish: self.finish.drain(..finish.min(self.finish.len())).collect(),
-            extend: self.extend.drain(..extend.min(self.extend.len())).collect(),
+            finish: first(&mut self.finish, wanted.finish.len()),
+            extend: first(&mut self.extend, wanted.extend.len()),
+            unpark: first(&mut self.unpark, wanted.unpark.len()),
         }
     }
 }
@@ -93,6 +101,7 @@ impl Engine {
             cold.fail.extend_from_slice(&unit.cold.fail);
             cold.finish.extend_from_slice(&unit.cold.finish);
             cold.extend.extend_from_slice(&unit.cold.extend);
+            cold.unpark.extend_from_slice(&unit.cold.unpark);
         }
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -115,17 +124,26 @@ impl Engine {
     /// Answers one unit and lets its effects take place.
     fn answer(&mut self, unit: Unit, at: Micros, cold: &mut ColdAnswers) {
         // Also when nobody waits for them: the answers after them are somebody else's.
-        let mut own = cold.split(unit.cold.finish.len(), unit.cold.extend.len());
+        let mut own = cold.split(&unit.cold);
         let cold = &mut own;
+        for ((lease, said), answer) in unit.said.iter().zip(&cold.finish) {
+            if *answer == Answer::Ok {
+                self.remember(*lease, said.finishes());
+            }
+        }
+        for (item, count) in unit.cold.unpark.iter().zip(&cold.unpark) {
+            self.unparked(&item.kind, *count);
+        }
         // The grants first: the answer to a grab tells of leases that now have an end.
         let mut granted = Vec::new();
         for effect in unit.effects {
             match effect {
-                Effect::Grant { slot, ms } => granted.extend(self.begin_lease(slot, at.plus_ms(ms))),
+                Effect::Grant { slot, ms } => granted.extend(self.begin_lease(slot, at, ms)),
                 Effect::Lend { slot, ms } => granted.extend(self.lend(slot, at.plus_ms(ms))),
                 Effect::Resolve { slot, how } => self.resolved(slot, how),
                 Effect::Release { slot } => self.released(slot, at),
                 Effect::Extend { slot, ms } => self.extended(slot, at.plus_ms(ms)),
+                Effect::Move { slot } => self.moved(slot),
             }
         }
         let Some(Reply { request, kind }) = unit.reply else { return };
@@ -143,10 +161,11 @@ impl Engine {
         self.answers.push((request, answered));
     }
 
-    fn begin_lease(&mut self, slot: Slot, until: Micros) -> Option<Granted> {
+    fn begin_lease(&mut self, slot: Slot, at: Micros, ms: u64) -> Option<Granted> {
         let seat = self.window.get_mut(slot)?;
         let State::Granting(held) = &mut seat.state else { return None };
-        held.until = until;
+        let until = at.plus_ms(ms);
+        (held.since, held.until) = (at, until);
         let (held, lease) = (held.clone(), held.lease);
         self.ends.push(Reverse((until, slot, lease.number)));
         seat.state = State::Leased(held, 0);
@@ -166,7 +185,11 @@ impl Engine {
         let seat = self.window.get(slot)?;
         match &seat.state {
             State::Leased(held, _) if held.lease == lease => Some(self.grant(&seat.entry, held)),
-            State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => None,
+            State::Ready
+            | State::Granting(_)
+            | State::Leased(..)
+            | State::Finishing(_)
+            | State::Moving(_) => None,
         }
     }
 
@@ -218,7 +241,7 @@ impl Engine {
             }
             // It counts if the result that came in the meantime is not committed.
             State::Finishing(Some(held)) => held.until = held.until.max(until),
-            State::Ready | State::Granting(_) | State::Finishing(None) => {}
+            State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(_) => {}
         }
     }
 
@@ -234,19 +257,27 @@ impl Engine {
                 Some(_) => Extended::Unavailable,
                 None => Extended::Stale,
             },
-            PendingExtension::Waiting => match cold.extend.pop_front() {
-                Some(0) => Extended::Stale,
-                Some(until) if until > 0 => Extended::Until(Micros(until)),
-                Some(_) | None => Extended::Unavailable,
-            },
+            PendingExtension::Waiting => in_waiting_room(cold.extend.pop_front()),
+            PendingExtension::Moving(slot, lease) => {
+                let told = in_waiting_room(cold.extend.pop_front());
+                if self.holds(slot, lease).is_some() { Extended::Unavailable } else { told }
+            }
         }
     }
 
     /// The end of this lease, if the slot's entry is still under it.
     fn holds(&self, slot: Slot, lease: record::LeaseKey) -> Option<Micros> {
         match &self.window.get(slot)?.state {
-            State::Leased(held, _) | State::Finishing(Some(held)) if held.lease == lease => Some(held.until),
-            State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => None,
+            State::Leased(held, _) | State::Finishing(Some(held)) | State::Moving(Some(held))
+                if held.lease == lease =>
+            {
+                Some(held.until)
+            }
+            State::Ready
+            | State::Granting(_)
+            | State::Leased(..)
+            | State::Finishing(_)
+            | State::Moving(_) => None,
         }
     }
 
@@ -269,19 +300,21 @@ impl Engine {
     }
 
     fn undo(&mut self, unit: Unit, why: &str) {
+        self.relief_refused(&unit);
         for effect in unit.effects {
             let (Effect::Grant { slot, .. }
             | Effect::Lend { slot, .. }
             | Effect::Resolve { slot, .. }
             | Effect::Release { slot }
-            | Effect::Extend { slot, .. }) = effect;
+            | Effect::Extend { slot, .. }
+            | Effect::Move { slot }) = effect;
             let Some(seat) = self.window.get_mut(slot) else { continue };
             match &mut seat.state {
                 State::Granting(_) => {
                     seat.entry.attempt -= 1;
                     self.window.make_ready(slot);
                 }
-                State::Finishing(Some(held)) => {
+                State::Finishing(Some(held)) | State::Moving(Some(held)) => {
                     let end = (held.until, held.lease.number);
                     seat.state = State::Leased(held.clone(), 0);
                     self.ends.push(Reverse((end.0, slot, end.1)));
@@ -290,6 +323,7 @@ impl Engine {
                     *extending = extending.saturating_sub(1);
                     self.ends.push(Reverse((held.until, slot, held.lease.number)));
                 }
+                State::Moving(None) => self.window.make_ready(slot),
                 State::Finishing(None) | State::Ready => {}
             }
         }
@@ -305,8 +339,29 @@ impl Engine {
             Pending::Deciding(lease, said) => {
                 self.repeated_result(*lease, *said).unwrap_or(Answer::Unavailable)
             }
-            Pending::Waiting => cold.finish.pop_front().unwrap_or(Answer::Unavailable),
+            Pending::Waiting(lease, said) => self.waiting_answer(*lease, *said, cold),
+            Pending::Moving(slot, lease, said) => {
+                let told = self.waiting_answer(*lease, *said, cold);
+                if self.holds(*slot, *lease).is_some() { Answer::Unavailable } else { told }
+            }
         };
         results.iter().map(one).collect()
+    }
+
+    /// The next of the waiting room's answers; what it calls stale may have been finished by this very result before.
+    fn waiting_answer(&self, lease: record::LeaseKey, said: Said, cold: &mut ColdAnswers) -> Answer {
+        match cold.finish.pop_front() {
+            Some(Answer::Stale) => self.repeated_result(lease, said).unwrap_or(Answer::Stale),
+            Some(answer) => answer,
+            None => Answer::Unavailable,
+        }
+    }
+}
+
+fn in_waiting_room(until: Option<i64>) -> Extended {
+    match until {
+        Some(0) => Extended::Stale,
+        Some(until) if until > 0 => Extended::Until(Micros(until)),
+        Some(_) | None => Extended::Unavailable,
     }
 }

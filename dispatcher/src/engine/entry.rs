@@ -50,6 +50,8 @@ pub struct Entry {
     pub max_attempts: Option<i32>,
     /// How the last lease ended.
     pub previous: Option<Previous>,
+    /// What jobs are coalesced by.
+    pub coalesce_key: Option<Box<str>>,
     /// Shared with the answers that carry it to workers.
     pub event: Arc<Event>,
 }
@@ -68,12 +70,16 @@ impl Entry {
             attempt: 0,
             max_attempts: None,
             previous: None,
+            coalesce_key: None,
             event: Arc::new(Event::default()),
         };
         if owner.is_some() {
             entry.unwrap_reput(&mut event);
         }
-        entry.max_attempts = event.extra[0].as_deref().and_then(options).and_then(|o| o.max_attempts);
+        if let Some(options) = event.extra[0].as_deref().and_then(options) {
+            entry.max_attempts = options.max_attempts;
+            entry.coalesce_key = options.coalesce_key;
+        }
         entry.event = Arc::new(event);
         Some(entry)
     }
@@ -115,6 +121,8 @@ struct Reput {
 #[derive(Deserialize)]
 struct Options {
     max_attempts: Option<i32>,
+    #[serde(default)]
+    coalesce_key: Option<Box<str>>,
 }
 
 /// `ev_extra1` holds options only if it is a JSON object; anything else is the producer's own.

@@ -5,7 +5,7 @@ use tidemill_common::api::{Answer, Outcome, PreviousEnd};
 use tidemill_common::lease::Lease;
 
 use super::answer::{Pending, Reply, ReplyKind, RequestId};
-use super::flush::{Dead, Effect, Failure, Finish, HolderItem, Unit, Wait};
+use super::flush::{Dead, Due, Effect, Failure, Finish, HolderItem, Unit, Wait};
 use super::record::{EntryKey, LeaseKey, Record, Resolution};
 use super::recover::Finished;
 use super::window::{Held, Slot, State};
@@ -51,7 +51,16 @@ impl Engine {
                 State::Finishing(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
                     Pending::Deciding(key, Said::of(outcome))
                 }
-                State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => {
+                // The flush that moves it comes before, or adds the row before it looks for it.
+                State::Moving(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
+                    self.finish_waiting(unit, lease, outcome);
+                    Pending::Moving(slot, key, Said::of(outcome))
+                }
+                State::Ready
+                | State::Granting(_)
+                | State::Leased(..)
+                | State::Finishing(_)
+                | State::Moving(_) => {
                     Pending::Known(self.repeated_result(key, Said::of(outcome)).unwrap_or(Answer::Stale))
                 }
             };
@@ -63,6 +72,12 @@ impl Engine {
             return Pending::Known(Answer::Unavailable);
         }
         // Not in the window: the lease may live in the waiting room, where the row decides.
+        self.finish_waiting(unit, lease, outcome);
+        Pending::Waiting(key, Said::of(outcome))
+    }
+
+    fn finish_waiting(&mut self, unit: &mut Unit, lease: &Lease, outcome: &Outcome) {
+        unit.said.push((LeaseKey { epoch: lease.epoch, number: lease.number }, Said::of(outcome)));
         unit.cold.finish.push(Finish {
             lease: lease.into(),
             outcome: outcome.name(),
@@ -72,7 +87,6 @@ impl Engine {
             },
             message: message(outcome).to_owned(),
         });
-        Pending::Waiting
     }
 
     /// The answer to a result for a lease that is finished, and committed; `None` if that is not known.
@@ -135,7 +149,7 @@ impl Engine {
             put: seat.entry.key.put + 1,
             attempt,
             kind: "retry",
-            due_ms,
+            due: Due::After(due_ms),
             lease: None,
             holder: None,
             previous: serde_json::to_value(ended).ok(),
@@ -223,8 +237,18 @@ impl Said {
             Finished::Resolved(Resolution::Completed) => self == Self::Complete,
             Finished::Resolved(Resolution::Failed) => self == Self::PermFail,
             Finished::Resolved(Resolution::Retried | Resolution::Exhausted) => self == Self::TempFail,
-            Finished::Resolved(Resolution::Lent) => false,
+            Finished::Resolved(Resolution::Lent | Resolution::Parked) => false,
             Finished::Released => self == Self::Decline,
+        }
+    }
+
+    /// How a lease of the waiting room is finished by it.
+    pub(super) fn finishes(self) -> Finished {
+        match self {
+            Self::Complete => Finished::Resolved(Resolution::Completed),
+            Self::TempFail => Finished::Resolved(Resolution::Retried),
+            Self::PermFail => Finished::Resolved(Resolution::Failed),
+            Self::Decline => Finished::Released,
         }
     }
 }

@@ -5,7 +5,8 @@ use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
 use super::entry::{Entry, Event};
-use super::record::{Holder, Record, Resolution};
+use super::finish::Said;
+use super::record::{EntryKey, Holder, LeaseKey, Record, Resolution};
 use super::window::Slot;
 
 /// One call of `tidemill.journal_write`.
@@ -19,7 +20,8 @@ pub struct Flush {
     pub cold: Option<serde_json::Value>,
 }
 
-/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `waiting_finish` and `waiting_extend` take them.
+/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `waiting_finish`, `waiting_extend` and `unpark`
+/// take them.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -32,12 +34,15 @@ pub(super) struct Cold {
     pub(super) finish: Vec<Finish>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) extend: Vec<Extend>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) unpark: Vec<Unpark>,
 }
 
 impl Cold {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { wait, dead, fail, finish, extend } = self;
-        wait.is_empty() && dead.is_empty() && fail.is_empty() && finish.is_empty() && extend.is_empty()
+        let Self { wait, dead, fail, finish, extend, unpark } = self;
+        let (finish, extend, unpark) = (finish.is_empty(), extend.is_empty(), unpark.is_empty());
+        wait.is_empty() && dead.is_empty() && fail.is_empty() && finish && extend && unpark
     }
 }
 
@@ -46,7 +51,8 @@ pub(super) struct Wait {
     pub(super) put: i32,
     pub(super) attempt: i32,
     pub(super) kind: &'static str,
-    pub(super) due_ms: u64,
+    #[serde(flatten)]
+    pub(super) due: Due,
     #[serde(flatten)]
     pub(super) lease: Option<LeaseItem>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +61,20 @@ pub(super) struct Wait {
     pub(super) previous: Option<serde_json::Value>,
     #[serde(flatten)]
     pub(super) job: JobItem,
+}
+
+/// When a row of the waiting room is due.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) enum Due {
+    /// So many milliseconds after the flush.
+    #[serde(rename = "due_ms")]
+    After(u64),
+    /// At the end of a lease that was granted before.
+    #[serde(rename = "due")]
+    At(i64),
+    /// When somebody asks for it.
+    #[serde(rename = "due_ms")]
+    Never(()),
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -90,6 +110,14 @@ pub(super) struct Extend {
     #[serde(flatten)]
     pub(super) lease: WaitingLease,
     pub(super) ms: u64,
+}
+
+/// Parked jobs to be put back into the log.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Unpark {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) limit: usize,
 }
 
 /// A lease that lives in the waiting room.
@@ -163,6 +191,8 @@ pub(super) enum Effect {
     Release { slot: Slot },
     /// The lease lasts longer.
     Extend { slot: Slot, ms: u64 },
+    /// The entry goes on in the waiting room, with its lease or parked.
+    Move { slot: Slot },
 }
 
 /// Records and effects that stand or fall together: one request, or one thing the engine does by itself.
@@ -171,6 +201,8 @@ pub(super) struct Unit {
     pub(super) records: Vec<Record>,
     pub(super) cold: Cold,
     pub(super) effects: Vec<Effect>,
+    /// What each of `cold.finish` says: remembered if the waiting room takes it.
+    pub(super) said: Vec<(LeaseKey, Said)>,
     pub(super) reply: Option<super::answer::Reply>,
 }
 
@@ -180,12 +212,7 @@ impl Unit {
     }
 
     /// Adds a resolution to the unit's record of that kind, so that a hundred results are one record.
-    pub(super) fn resolve(
-        &mut self,
-        how: Resolution,
-        entry: super::record::EntryKey,
-        lease: super::record::LeaseKey,
-    ) {
+    pub(super) fn resolve(&mut self, how: Resolution, entry: EntryKey, lease: LeaseKey) {
         let same = self.records.iter_mut().rev().find_map(|record| match record {
             Record::Resolved { how: other, entries } if *other == how => Some(entries),
             _ => None,

@@ -10,11 +10,15 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::answer::{Answered, Granted, Reply, ReplyKind, RequestId};
-use super::flush::{Effect, Failure, HolderItem, LeaseItem, Unit, Wait};
+use super::flush::{Due, Effect, Failure, HolderItem, LeaseItem, Unit, Wait};
+use super::polls::Poll;
 use super::record::{Holder, LeaseKey, LeasedEntry, Record, Resolution};
+use super::search::Filter;
 use super::time::Micros;
 use super::window::{Held, Slot, State};
 
+/// How long a search may take that does not wait for jobs.
+const SEARCH_MS: u64 = 5_000;
 /// Instances whose last grab is remembered.
 const REPEATS: usize = 10_000;
 
@@ -31,15 +35,9 @@ pub struct Grab {
     pub transactional: bool,
     /// Number of the request within the worker's run; repeated, it gets the same jobs.
     pub number: Option<u64>,
+    /// Only jobs like this.
+    pub filter: Option<Box<Filter>>,
     pub holder: Arc<Holder>,
-}
-
-/// A grab that found nothing and waits.
-#[derive(Debug)]
-pub(super) struct Poll {
-    pub(super) request: RequestId,
-    grab: Grab,
-    pub(super) deadline: Micros,
 }
 
 /// The last numbered grab of each worker instance, and the leases it got.
@@ -70,10 +68,24 @@ impl Engine {
         let answers = self.finish_all(&mut unit, results);
         self.replace_poll(&grab);
         let again = self.repeated(&grab);
-        let none = again.is_empty() && self.pick(&mut unit, &grab) == 0;
-        if none && results.is_empty() && grab.wait_ms > 0 {
-            let deadline = self.now.plus_ms(grab.wait_ms);
-            self.polls.push_back(Poll { request, grab, deadline });
+        self.relief.asked(grab.types.as_deref(), self.now);
+        let (mut picked, mut rest) = (0, None);
+        if again.is_empty() {
+            (picked, rest) = self.pick_wanted(&mut unit, &grab);
+            if picked < grab.max {
+                self.relief.was_hungry(self.now);
+                self.call_back(|kind| {
+                    grab.types.as_ref().is_none_or(|types| types.iter().any(|t| t == kind))
+                });
+            }
+        }
+        let waits = grab.wait_ms > 0 || rest.is_some();
+        if again.is_empty() && picked == 0 && results.is_empty() && waits {
+            let answer_by = self.now.plus_ms(grab.wait_ms);
+            let deadline =
+                if rest.is_some() { answer_by.max(self.now.plus_ms(SEARCH_MS)) } else { answer_by };
+            self.polls.insert(Poll { request, grab, deadline, answer_by, scan: rest });
+            self.window.watch(self.polls.is_searched());
             return;
         }
         unit.reply = Some(Reply { request, kind: ReplyKind::Grab { again, results: answers } });
@@ -82,7 +94,9 @@ impl Engine {
 
     /// The request's connection is gone.
     pub fn hang_up(&mut self, request: RequestId) {
-        self.polls.retain(|poll| poll.request != request);
+        if let Some(number) = self.polls.of_request(request) {
+            self.polls.remove(number);
+        }
     }
 
     /// Nobody took these jobs: their leases are given back, the attempts do not count.
@@ -96,19 +110,14 @@ impl Engine {
 
     /// Ends all waiting with empty answers: the owner is about to leave.
     pub fn close_polls(&mut self) {
-        for poll in std::mem::take(&mut self.polls) {
+        for poll in self.polls.take_all() {
             self.answers.push((poll.request, Answered::Grab { jobs: Vec::new(), results: Vec::new() }));
         }
     }
 
     /// The same grab still waits: its first connection is gone, or the worker is about to drop it.
     fn replace_poll(&mut self, grab: &Grab) {
-        let same = |poll: &Poll| {
-            poll.grab.number.is_some()
-                && poll.grab.number == grab.number
-                && poll.grab.holder.instance == grab.holder.instance
-        };
-        if let Some(old) = self.polls.iter().position(same).and_then(|index| self.polls.remove(index)) {
+        if let Some(old) = self.polls.same(grab).and_then(|number| self.polls.remove(number)) {
             self.answers.push((old.request, Answered::Grab { jobs: Vec::new(), results: Vec::new() }));
         }
     }
@@ -122,20 +131,39 @@ impl Engine {
         let still_leased = |(slot, lease): &&(Slot, LeaseKey)| {
             self.window.get(*slot).is_some_and(|seat| match &seat.state {
                 State::Granting(held) | State::Leased(held, _) => held.lease == *lease,
-                State::Ready | State::Finishing(_) => false,
+                State::Ready | State::Finishing(_) | State::Moving(_) => false,
             })
         };
         leases.iter().filter(still_leased).copied().collect()
     }
 
-    /// Leases what is ready, into the unit; how many.
-    fn pick(&mut self, unit: &mut Unit, grab: &Grab) -> usize {
+    /// Leases what is ready and wanted, into the unit: how many, and where to go on searching.
+    fn pick_wanted(&mut self, unit: &mut Unit, grab: &Grab) -> (usize, Option<u64>) {
+        match &grab.filter {
+            None => (self.pick(unit, grab, None), None),
+            Some(filter) => {
+                let found = self.search(grab, filter, 0);
+                (self.pick(unit, grab, Some(&found.slots)), found.rest)
+            }
+        }
+    }
+
+    /// Leases what is ready (of these, if given), into the unit; how many.
+    fn pick(&mut self, unit: &mut Unit, grab: &Grab, chosen: Option<&[Slot]>) -> usize {
         let ms = grab.lease_ms.unwrap_or(self.settings.lease_ms);
         let first = self.next_lease;
         let nonce: u64 = self.rng.random();
         let (mut leased, mut leases) = (Vec::new(), Vec::new());
+        let mut chosen = chosen.map(|slots| slots.iter());
         while leases.len() < grab.max {
-            let Some(slot) = self.window.next_ready(grab.types.as_deref()) else { break };
+            let next = match &mut chosen {
+                None => self.window.next_ready(grab.types.as_deref()),
+                Some(chosen) => {
+                    let window = &mut self.window;
+                    chosen.find(|slot| window.take_ready(**slot)).copied()
+                }
+            };
+            let Some(slot) = next else { break };
             let lease = LeaseKey { epoch: self.epoch, number: self.next_lease };
             let Some(seat) = self.window.get_mut(slot) else { break };
             self.next_lease += 1;
@@ -143,6 +171,7 @@ impl Engine {
             seat.state = State::Granting(Held {
                 lease,
                 nonce,
+                since: self.now,
                 until: Micros(i64::MAX),
                 holder: Arc::clone(&grab.holder),
                 transactional: grab.transactional,
@@ -153,7 +182,7 @@ impl Engine {
                     put: seat.entry.key.put + 1,
                     attempt: seat.entry.attempt,
                     kind: "leased",
-                    due_ms: ms,
+                    due: Due::After(ms),
                     lease: Some(LeaseItem {
                         epoch: lease.epoch,
                         no: lease.number,
@@ -187,33 +216,39 @@ impl Engine {
         count
     }
 
-    /// Gives ready entries to those who wait, first come first served.
+    /// Gives ready entries to those who wait: first to those who search, then first come first served.
     pub(super) fn serve_polls(&mut self) {
-        let mut index = 0;
-        while index < self.polls.len() && self.window.ready() > 0 {
-            let grab = self.polls[index].grab.clone();
-            let mut unit = Unit::default();
-            if self.pick(&mut unit, &grab) == 0 {
-                index += 1;
-                continue;
-            }
-            let Some(poll) = self.polls.remove(index) else { break };
-            let kind = ReplyKind::Grab { again: Vec::new(), results: Vec::new() };
-            unit.reply = Some(Reply { request: poll.request, kind });
-            self.submit(unit);
+        self.window.watch(self.polls.is_searched());
+        if self.polls.is_empty() {
+            return;
         }
+        if self.polls.is_searched() {
+            self.serve_searches();
+        }
+        while self.window.ready() > 0
+            && let Some(number) = self.polls.first_served(&self.window)
+        {
+            self.serve(number, None);
+        }
+        self.call_back_for_polls();
+    }
+
+    /// Gives one who waits what is ready (of these, if given).
+    pub(super) fn serve(&mut self, number: u64, chosen: Option<&[Slot]>) {
+        let Some(poll) = self.polls.remove(number) else { return };
+        self.relief.asked(poll.grab.types.as_deref(), self.now);
+        let mut unit = Unit::default();
+        self.pick(&mut unit, &poll.grab, chosen);
+        let kind = ReplyKind::Grab { again: Vec::new(), results: Vec::new() };
+        unit.reply = Some(Reply { request: poll.request, kind });
+        self.submit(unit);
     }
 
     pub(super) fn expire_polls(&mut self) {
-        let now = self.now;
-        let answers = &mut self.answers;
-        self.polls.retain(|poll| {
-            if poll.deadline > now {
-                return true;
-            }
-            answers.push((poll.request, Answered::Grab { jobs: Vec::new(), results: Vec::new() }));
-            false
-        });
+        while let Some(poll) = self.polls.expired(self.now) {
+            self.relief.asked(poll.grab.types.as_deref(), self.now);
+            self.answers.push((poll.request, Answered::Grab { jobs: Vec::new(), results: Vec::new() }));
+        }
     }
 
     /// The lease in this slot ended without a result, unless it was extended or finished in the meantime.

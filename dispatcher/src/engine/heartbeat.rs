@@ -45,9 +45,16 @@ impl Engine {
                 State::Finishing(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
                     PendingExtension::Deciding(slot, key)
                 }
-                State::Ready | State::Granting(_) | State::Leased(..) | State::Finishing(_) => {
-                    PendingExtension::Stale
+                // The flush that moves it comes before, or adds the row before it looks for it.
+                State::Moving(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
+                    unit.cold.extend.push(Extend { lease: lease.into(), ms });
+                    PendingExtension::Moving(slot, key)
                 }
+                State::Ready
+                | State::Granting(_)
+                | State::Leased(..)
+                | State::Finishing(_)
+                | State::Moving(_) => PendingExtension::Stale,
             };
         }
         if self.finished.contains_key(&key) {

@@ -12,8 +12,11 @@ mod finish;
 mod flush;
 mod grab;
 mod heartbeat;
+mod polls;
 pub mod record;
 mod recover;
+mod relief;
+mod search;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -31,13 +34,16 @@ pub use entry::{Entry, Event, LogRow, previous};
 pub use flush::Flush;
 pub use grab::Grab;
 pub use recover::Fold;
+pub use search::Filter;
 pub use time::Micros;
 
 use commit::Group;
 use flush::Unit;
-use grab::{Poll, Repeats};
+use grab::Repeats;
+use polls::Polls;
 use record::LeaseKey;
 use recover::{Finished, Last};
+use relief::Relief;
 use window::{Slot, State, Window};
 
 /// What an administrator set for the queue.
@@ -58,6 +64,10 @@ pub struct Limits {
     pub finished: usize,
     /// Units in one flush.
     pub flush_units: usize,
+    /// A lease may hold the low-water mark so long before it moves to the waiting room.
+    pub hold_ms: u64,
+    /// A type is wanted if somebody asked for it within this time; others are parked when they are in the way.
+    pub ask_ms: u64,
 }
 
 /// One job queue, as its owner sees it.
@@ -76,8 +86,9 @@ pub struct Engine {
     next_seq: i64,
     /// When leases end, soonest first; an entry that was extended or finished since is skipped.
     ends: BinaryHeap<Reverse<(Micros, Slot, i64)>>,
-    polls: VecDeque<Poll>,
+    polls: Polls,
     repeats: Repeats,
+    relief: Relief,
     pending: VecDeque<Unit>,
     in_flight: Option<Group>,
     /// Units at the front of `pending` that came from a flush the database refused: tried apart from the others.
@@ -92,6 +103,8 @@ pub struct Engine {
 pub struct Counts {
     pub ready: usize,
     pub leased: usize,
+    /// Parked in the waiting room, until somebody asks for their types.
+    pub parked: u64,
     pub oldest_ready: Option<Micros>,
     /// The tick up to which the log has been read.
     pub read_to: i64,
@@ -131,8 +144,9 @@ impl Engine {
             next_lease: 1,
             next_seq: 1,
             ends: BinaryHeap::new(),
-            polls: VecDeque::new(),
+            polls: Polls::default(),
             repeats: Repeats::default(),
+            relief: Relief::new(std::mem::take(&mut fold.parked)),
             pending: VecDeque::new(),
             in_flight: None,
             suspects: 0,
@@ -176,6 +190,7 @@ impl Engine {
 
     fn load_entry(&mut self, mut entry: Entry) {
         let key = entry.key;
+        self.relief.arrived(&entry);
         let state = match self.fold.take(key) {
             None => State::Ready,
             Some(folded) => match folded.last {
@@ -229,14 +244,17 @@ impl Engine {
         }
         self.serve_polls();
         self.expire_polls();
+        self.relieve();
     }
 
     /// When to call [`Engine::advance`] next, if nothing else happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Micros> {
         let end = self.ends.peek().map(|Reverse((until, ..))| *until);
-        let poll = self.polls.iter().map(|p| p.deadline).min();
-        [end, poll].into_iter().flatten().min()
+        let search = self.polls.has_unfinished().then_some(self.now);
+        let relief = if self.window.len() == 0 { None } else { self.relief.look_at() };
+        let call = if self.polls.is_empty() { None } else { self.relief.call_at(self.now) };
+        [end, self.polls.deadline(), search, relief, call].into_iter().flatten().min()
     }
 
     fn max_attempts(&self, entry: &Entry) -> i32 {
@@ -256,6 +274,7 @@ impl Engine {
         Counts {
             ready,
             leased: self.window.len() - ready,
+            parked: self.relief.parked(),
             oldest_ready: self.window.oldest_ready(),
             read_to: self.window.read_to(),
         }
@@ -266,10 +285,10 @@ impl Engine {
     pub fn find(&self, job: i64) -> Option<Sighting> {
         let (_, seat) = self.window.iter().find(|(_, seat)| seat.entry.key.job == job)?;
         let lease = match &seat.state {
-            State::Leased(held, _) | State::Finishing(Some(held)) => {
+            State::Leased(held, _) | State::Finishing(Some(held)) | State::Moving(Some(held)) => {
                 Some((held.until, Arc::clone(&held.holder)))
             }
-            State::Ready | State::Granting(_) | State::Finishing(None) => None,
+            State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(None) => None,
         };
         Some(Sighting { entry: seat.entry.clone(), lease, max_attempts: self.max_attempts(&seat.entry) })
     }
@@ -283,7 +302,8 @@ impl Engine {
     pub fn abandon(self) -> Vec<RequestId> {
         let in_flight = self.in_flight.into_iter().flat_map(|g| g.units);
         let replies = in_flight.chain(self.pending).filter_map(|u| u.reply.map(|r| r.request));
-        replies.chain(self.polls.into_iter().map(|p| p.request)).collect()
+        let mut polls = self.polls;
+        replies.chain(polls.take_all().into_iter().map(|poll| poll.request)).collect()
     }
 
     fn remember(&mut self, lease: LeaseKey, how: Finished) {

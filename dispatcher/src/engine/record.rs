@@ -40,6 +40,8 @@ pub enum Resolution {
     Retried,
     /// In the waiting room together with its lease.
     Lent,
+    /// In the waiting room until somebody asks for its type.
+    Parked,
 }
 
 /// One thing that happened.
@@ -268,6 +270,7 @@ impl Reader<'_> {
             2 => Resolution::Exhausted,
             3 => Resolution::Retried,
             4 => Resolution::Lent,
+            5 => Resolution::Parked,
             _ => return Err(self.damaged()),
         };
         let count = self.count()?;
@@ -302,7 +305,8 @@ mod tests {
             Just(Resolution::Failed),
             Just(Resolution::Exhausted),
             Just(Resolution::Retried),
-            Just(Resolution::Lent)
+            Just(Resolution::Lent),
+            Just(Resolution::Parked)
         ];
         let leased = (entry(), any::<i32>()).prop_map(|(entry, attempt)| LeasedEntry { entry, attempt });
         prop_oneof![

@@ -16,6 +16,8 @@ pub struct Fold {
     entries: HashMap<EntryKey, Folded>,
     /// Finished leases, oldest first: what `already` is answered from.
     pub(super) finished: Vec<(LeaseKey, Finished)>,
+    /// How many jobs of which type are parked.
+    pub(super) parked: Vec<(String, u64)>,
 }
 
 /// How a lease was finished.
@@ -40,6 +42,11 @@ pub(super) enum Last {
 }
 
 impl Fold {
+    /// So many jobs of a type are parked in the waiting room.
+    pub fn parked(&mut self, kind: String, count: u64) {
+        self.parked.push((kind, count));
+    }
+
     /// Applies one journal row: records of the owner with `epoch`, written at `at`.
     pub fn apply(&mut self, epoch: i64, at: Micros, records: Vec<Record>) {
         for record in records {
@@ -50,6 +57,7 @@ impl Fold {
                         let held = Held {
                             lease: LeaseKey { epoch, number },
                             nonce,
+                            since: at,
                             until: at.plus_ms(ms),
                             holder: Arc::clone(&holder),
                             transactional: false,
@@ -78,7 +86,7 @@ impl Fold {
                 Record::Resolved { how, entries } => {
                     for (entry, lease) in entries {
                         self.entries.insert(entry, Folded { attempt: 0, last: Last::Resolved });
-                        if how != Resolution::Lent {
+                        if !matches!(how, Resolution::Lent | Resolution::Parked) {
                             self.finished.push((lease, Finished::Resolved(how)));
                         }
                     }

@@ -1,6 +1,8 @@
 //! The window: the entries read ahead of the low-water mark, ready ones in order, and how far the mark may move.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::entry::Entry;
@@ -16,6 +18,8 @@ pub(super) struct Slot(u32);
 pub(super) struct Held {
     pub(super) lease: LeaseKey,
     pub(super) nonce: u64,
+    /// When it was granted.
+    pub(super) since: Micros,
     pub(super) until: Micros,
     pub(super) holder: Arc<Holder>,
     pub(super) transactional: bool,
@@ -31,6 +35,8 @@ pub(super) enum State {
     Leased(Held, u32),
     /// Its resolution or release is being committed.
     Finishing(Option<Held>),
+    /// Its move into the waiting room is being committed: with its lease, or parked.
+    Moving(Option<Held>),
 }
 
 #[derive(Debug)]
@@ -40,13 +46,17 @@ pub(super) struct Seat {
     /// Which range it was read with.
     range: u64,
     /// Order of reading: what first-come-first-served goes by.
-    order: u64,
+    pub(super) order: u64,
+    /// The database refused it as a row of the waiting room.
+    pub(super) immovable: bool,
 }
 
 /// Entries read between two ticks.
 #[derive(Debug)]
 struct Range {
     to_tick: i64,
+    /// Order of its first entry.
+    first: u64,
     unresolved: u32,
     complete: bool,
 }
@@ -59,6 +69,8 @@ pub(super) struct Window {
     /// By type, so that a grab for some types does not walk past the others.
     ready: BTreeMap<String, VecDeque<Slot>>,
     ready_count: usize,
+    /// What became ready of late, kept while somebody searches.
+    fresh: Option<Vec<Slot>>,
     bytes: usize,
     next_order: u64,
     ranges: VecDeque<Range>,
@@ -106,6 +118,20 @@ impl Window {
         self.keys.get(&key).copied()
     }
 
+    /// How many entries have been read beyond the mark, resolved ones too: what a new owner would have to fold.
+    pub(super) fn ahead(&self) -> u64 {
+        self.ranges.front().map_or(0, |range| self.next_order - range.first)
+    }
+
+    /// The types of which something is ready.
+    pub(super) fn ready_types(&self) -> impl Iterator<Item = &str> {
+        self.ready.keys().map(String::as_str)
+    }
+
+    pub(super) fn has_ready(&self, kind: &str) -> bool {
+        self.ready.contains_key(kind)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Seat)> {
         self.keys.values().filter_map(|slot| Some((*slot, self.get(*slot)?)))
     }
@@ -113,7 +139,7 @@ impl Window {
     /// Begins a range, or goes on with the one that is not complete.
     pub(super) fn open_range(&mut self, to_tick: i64) {
         if self.ranges.back().is_none_or(|r| r.complete) {
-            self.ranges.push_back(Range { to_tick, unresolved: 0, complete: false });
+            self.ranges.push_back(Range { to_tick, first: self.next_order, unresolved: 0, complete: false });
         }
     }
 
@@ -136,6 +162,7 @@ impl Window {
         let seat = Seat {
             range: self.first_range + self.ranges.len() as u64 - 1,
             order: self.next_order,
+            immovable: false,
             state,
             entry,
         };
@@ -178,6 +205,76 @@ impl Window {
         let queue = self.ready.entry(kind).or_default();
         queue.insert(queue.partition_point(before), slot);
         self.ready_count += 1;
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push(slot);
+        }
+    }
+
+    /// Remembers what becomes ready from now on, or not.
+    pub(super) fn watch(&mut self, wanted: bool) {
+        if wanted != self.fresh.is_some() {
+            self.fresh = wanted.then(Vec::new);
+        }
+    }
+
+    /// What became ready since the last call; some of it may not be any more.
+    pub(super) fn take_fresh(&mut self) -> Vec<Slot> {
+        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Shows ready entries of these types, from an order on and in order, until the visitor breaks off: with `Some`,
+    /// the order of the entry it did not want yet is returned.
+    pub(super) fn walk_ready(
+        &self,
+        types: Option<&[String]>,
+        from: u64,
+        mut visit: impl FnMut(Slot, &Entry) -> ControlFlow<Option<()>>,
+    ) -> Option<u64> {
+        let seat = |slot: Slot| self.get(slot);
+        let order = |slot: Slot| seat(slot).map_or(0, |seat| seat.order);
+        let queues: Vec<&VecDeque<Slot>> = match types {
+            None => self.ready.values().collect(),
+            Some(types) => types.iter().filter_map(|kind| self.ready.get(kind)).collect(),
+        };
+        let mut heads = BinaryHeap::new();
+        for (n, queue) in queues.iter().enumerate() {
+            let start = queue.partition_point(|slot| order(*slot) < from);
+            heads.extend(queue.get(start).map(|slot| Reverse((order(*slot), n, start))));
+        }
+        while let Some(Reverse((at, n, index))) = heads.pop() {
+            let queue = queues.get(n)?;
+            let slot = *queue.get(index)?;
+            if let ControlFlow::Break(rest) = visit(slot, &seat(slot)?.entry) {
+                return rest.map(|()| at);
+            }
+            heads.extend(queue.get(index + 1).map(|slot| Reverse((order(*slot), n, index + 1))));
+        }
+        None
+    }
+
+    /// Takes this ready entry out of the order; false if it is not ready.
+    pub(super) fn take_ready(&mut self, slot: Slot) -> bool {
+        let Some(seat) = self.get(slot).filter(|seat| matches!(seat.state, State::Ready)) else {
+            return false;
+        };
+        let (kind, order) = (seat.entry.event.kind.clone().unwrap_or_default(), seat.order);
+        let seats = &self.seats;
+        let before = |other: &Slot| seats[other.0 as usize].as_ref().is_some_and(|seat| seat.order < order);
+        let Some(queue) = self.ready.get_mut(&kind) else { return false };
+        let index = queue.partition_point(before);
+        if queue.get(index) != Some(&slot) {
+            return false;
+        }
+        queue.remove(index);
+        if queue.is_empty() {
+            self.ready.remove(&kind);
+        }
+        self.ready_count -= 1;
+        true
+    }
+
+    pub(super) fn ready_type_count(&self) -> usize {
+        self.ready.len()
     }
 
     /// The ready entry that was read first, of these types (all if `None`), taken out of the order.

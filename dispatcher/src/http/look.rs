@@ -109,7 +109,7 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
     let (waiting, dead) = rest.counts.get(&queue.queue_id).copied().unwrap_or_default();
     let owner = counts.and_then(|_| owner(&queue));
     let Counts { ready, leased, oldest_ready, .. } =
-        counts.unwrap_or(Counts { ready: 0, leased: 0, oldest_ready: None, read_to: 0 });
+        counts.unwrap_or(Counts { ready: 0, leased: 0, parked: 0, oldest_ready: None, read_to: 0 });
     let age = oldest_ready.map(|oldest| rest.now.as_millisecond() - oldest.timestamp().as_millisecond());
     Some(QueueInfo {
         queue: queue.name.parse().ok()?,

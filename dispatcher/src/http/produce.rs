@@ -64,8 +64,6 @@ fn is_list(body: &[u8]) -> bool {
 pub(super) fn check_supported(job: &NewJob, place: &str) -> Result<(), Refusal> {
     let unsupported = [
         ("priority", job.priority.is_some_and(|priority| priority != 0)),
-        ("key", job.key.is_some()),
-        ("coalesce_key", job.coalesce_key.is_some()),
         ("cancel_key", job.cancel_key.is_some()),
         ("unique", job.unique.is_some()),
         ("timeout_ms", job.timeout_ms.is_some()),
@@ -204,11 +202,15 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        for field in ["\"priority\":1", "\"key\":\"a\"", "\"unique\":{\"key\":\"k\"}", "\"timeout_ms\":5"] {
+        for field in ["\"priority\":1", "\"unique\":{\"key\":\"k\"}", "\"timeout_ms\":5"] {
             assert!(check_supported(&job(&format!("{{\"type\":\"t\",{field}}}")), "").is_err(), "{field}");
         }
         assert!(
-            check_supported(&job(r#"{"type":"t","priority":0,"trace":"00-1","delay_ms":5}"#), "").is_ok()
+            check_supported(
+                &job(r#"{"type":"t","priority":0,"trace":"00-1","delay_ms":5,"key":"a","coalesce_key":"b"}"#),
+                ""
+            )
+            .is_ok()
         );
     }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidemill_common::api::{
-    GrabRequest, GrabResponse, GrabbedJob, ResultAnswer, ResultItem, WorkerState, parse,
+    GrabRequest, GrabResponse, GrabbedJob, ResultAnswer, ResultItem, Where, WorkerState, parse,
 };
 use tidemill_common::id::QueueName;
 use tidemill_common::lease::Lease;
@@ -26,7 +26,7 @@ use super::results::{self, hand_in};
 use super::state::ApiState;
 use crate::command::{NamedLease, QueueHandle};
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Grab};
+use crate::engine::{Answered, Filter, Grab};
 use crate::routes::{Owner, Route};
 
 /// A queue to grab from, and who owns it now.
@@ -46,9 +46,6 @@ pub(super) async fn grab(
 ) -> Result<Response, Refusal> {
     let bytes = body::json(&headers, body, &state.limits).await?;
     let mut request: GrabRequest = parse(&bytes).map_err(Refusal::invalid)?;
-    if request.filter.is_some() {
-        return Err(Refusal::not_yet("/where", "`where`"));
-    }
     results::check_supported(&request.results)?;
     for queue in &request.queues {
         caller.check(Scope::Work, queue.as_str())?;
@@ -279,6 +276,7 @@ impl Worker<'_> {
             wait_ms: millis(wait),
             transactional: self.request.transactional,
             number: self.request.request,
+            filter: self.request.filter.as_ref().map(|wanted| Box::new(filter(wanted))),
             holder: Arc::new(Holder {
                 instance: worker.instance.0,
                 host: worker.host.clone().unwrap_or_default(),
@@ -294,6 +292,15 @@ impl Worker<'_> {
 
     async fn leaving(&self) {
         self.state.shutdown.wanted().await;
+    }
+}
+
+/// What the engine compares. An id that is none of ours is the id of no job.
+fn filter(wanted: &Where) -> Filter {
+    Filter {
+        id: wanted.id.as_ref().map(|id| id.as_str().parse().unwrap_or(-1)),
+        coalesce_key: wanted.coalesce_key.clone(),
+        args: wanted.args.as_ref().and_then(|args| serde_json::from_str(args.get()).ok()),
     }
 }
 

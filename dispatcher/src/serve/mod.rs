@@ -194,6 +194,9 @@ impl QueueServer {
         for row in rows {
             fold.apply(row.epoch.0, row.at.into(), record::decode(&row.data).map_err(Lost::Journal)?);
         }
+        for (kind, count) in dispatch::parked_types(&mut read, id).await.map_err(doubt)? {
+            fold.parked(kind, count.unsigned_abs());
+        }
         let mut engine = Engine::new(
             (id, queue.sub_id),
             epoch.0,

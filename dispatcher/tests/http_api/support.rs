@@ -103,6 +103,8 @@ impl World {
                         window_bytes: 1 << 24,
                         finished: 1000,
                         flush_units: 100,
+                        hold_ms: 30_000,
+                        ask_ms: 10_000,
                     },
                 },
                 &mut node,

@@ -25,6 +25,8 @@ use uuid::Uuid;
 pub(crate) struct Rig {
     pub(crate) db: TestDb,
     pub(crate) session: Session,
+    /// Of the servers that are started.
+    pub(crate) limits: Limits,
 }
 
 impl Rig {
@@ -34,7 +36,15 @@ impl Rig {
         let mut session = db.session("test");
         let create = format!("select tidemill.create_job_queue('mail', '{settings}')");
         session.execute("create queue", &create, &[]).await.unwrap();
-        Self { db, session }
+        let limits = Limits {
+            window_jobs: 1000,
+            window_bytes: 1 << 20,
+            finished: 1000,
+            flush_units: 100,
+            hold_ms: 30_000,
+            ask_ms: 10_000,
+        };
+        Self { db, session, limits }
     }
 
     /// Puts jobs of one type in, with their number as arguments, and cuts a tick.
@@ -78,7 +88,7 @@ impl Rig {
                 address: "http://127.0.0.1:1".to_owned(),
                 term_ms,
                 read_rows: 100,
-                limits: Limits { window_jobs: 1000, window_bytes: 1 << 20, finished: 1000, flush_units: 100 },
+                limits: self.limits,
             },
             seen: seen_here,
             owned,
@@ -143,6 +153,7 @@ pub(crate) fn grab(max: usize) -> Grab {
         wait_ms: 10_000,
         transactional: false,
         number: None,
+        filter: None,
         holder: Arc::new(holder),
     }
 }

@@ -9,7 +9,7 @@
 -- Errors: TM004 when the queue is no job queue or its cursor's tick is gone
 -- Who: tidemill_dispatcher. Locks: none.
 create or replace function tidemill.read_journal(i_queue_id int4,
-    out o_low_water int8, out o_epoch int8, out o_at timestamptz, out o_data bytea)
+    out o_low_water int8, out o_epoch int8, out o_at timestamptz, out o_data bytea, out o_note jsonb)
 returns setof record
 language plpgsql
 security definer
@@ -36,9 +36,9 @@ begin
          where n.nspname = 'tidemill' and c.relkind = 'r' and c.relname ~ format('^journal_%s_[0-9]+$', i_queue_id)
     loop
         v_sql := v_sql || case when v_sql = '' then '' else ' union all ' end
-              || format('select j_epoch, j_seq, j_at, j_data from tidemill.%I where j_txid >= $1', v_table);
+              || format('select j_epoch, j_seq, j_at, j_data, j_note from tidemill.%I where j_txid >= $1', v_table);
     end loop;
     return query execute format(
-        'select null::int8, j_epoch, j_at, j_data from (%s) j order by j_epoch, j_seq', v_sql) using v_xmax;
+        'select null::int8, j_epoch, j_at, j_data, j_note from (%s) j order by j_epoch, j_seq', v_sql) using v_xmax;
 end;
 $$;

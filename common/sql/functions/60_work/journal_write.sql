@@ -7,10 +7,12 @@
 -- Parameters:
 --   i_seq   - number of the flush within the epoch, rising
 --   i_data  - encoded records (dispatcher/src/engine/record.rs), NULL when there are none
---   i_cold  - NULL, or {"wait": [...], "dead": [...], "fail": [...], "finish": [...], "extend": [...]},
---             the arguments of waiting_add, dead_add, failure_add, waiting_finish, waiting_extend
+--   i_cold  - NULL, or {"wait": [...], "dead": [...], "fail": [...], "finish": [...], "extend": [...],
+--             "unpark": [...]}, the arguments of waiting_add, dead_add, failure_add, waiting_finish,
+--             waiting_extend, unpark, carried out in this order
 -- Returns: o_at - clock_timestamp() behind the fence, what lease ends are counted from;
---          o_answers - {"finish": [...], "extend": [...]} in the order given, NULL without i_cold
+--          o_answers - {"finish": [...], "extend": [...], "unpark": [...]} in the order given,
+--                      NULL without i_cold
 -- Errors: TM001 fenced, TM004, TM006; class 22 when an item holds data PostgreSQL refuses
 -- Who: tidemill_dispatcher. Locks: the fence, shared; waiting rows by SKIP LOCKED only.
 create or replace function tidemill.journal_write(i_queue_id int4, i_epoch int8, i_seq int8, i_data bytea, i_cold jsonb,
@@ -36,6 +38,9 @@ begin
         o_answers := jsonb_build_object(
             'finish', tidemill.waiting_finish(i_queue_id, o_at, i_cold -> 'finish'),
             'extend', tidemill.waiting_extend(i_queue_id, o_at, i_cold -> 'extend'));
+        if i_cold ? 'unpark' then
+            o_answers := o_answers || jsonb_build_object('unpark', tidemill.unpark(i_queue_id, i_cold -> 'unpark'));
+        end if;
     end if;
 end;
 $$;

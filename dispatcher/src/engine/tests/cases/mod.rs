@@ -6,7 +6,9 @@ mod fold;
 mod grab;
 mod lease;
 mod polls;
+mod relief;
 mod repeats;
+mod search;
 mod window;
 
 use std::sync::Arc;
@@ -31,7 +33,16 @@ const NONE: [i64; 0] = [];
 
 const SETTINGS: QueueSettings =
     QueueSettings { lease_ms: LEASE_MS, max_attempts: 3, backoff_base_ms: 100, backoff_cap_ms: 1_000 };
-const LIMITS: Limits = Limits { window_jobs: 100, window_bytes: 1 << 20, finished: 100, flush_units: 100 };
+const HOLD_MS: u64 = 3_600_000;
+const ASK_MS: u64 = 5_000;
+const LIMITS: Limits = Limits {
+    window_jobs: 100,
+    window_bytes: 1 << 20,
+    finished: 100,
+    flush_units: 100,
+    hold_ms: HOLD_MS,
+    ask_ms: ASK_MS,
+};
 
 /// An engine, the database's clock, and the journal it wrote.
 struct Rig {
@@ -99,8 +110,10 @@ impl Rig {
         let flushed = self.take()?;
         let count = |section: &str| flushed.cold[section].as_array().map_or(0, Vec::len);
         let (finish, extend) = (vec!["stale"; count("finish")], vec![0; count("extend")]);
+        let unpark = vec![0; count("unpark")];
         let answers =
-            serde_json::from_value(serde_json::json!({"finish": finish, "extend": extend})).unwrap();
+            serde_json::from_value(serde_json::json!({"finish": finish, "extend": extend, "unpark": unpark}))
+                .unwrap();
         Some(self.write(flushed, answers))
     }
 
@@ -218,6 +231,7 @@ fn plain() -> Grab {
         wait_ms: 0,
         transactional: false,
         number: None,
+        filter: None,
         holder: worker(1),
     }
 }

@@ -89,7 +89,7 @@ impl World {
             .asked
             .values()
             .flat_map(|ask| match ask {
-                Ask::Grab(results) | Ask::Results(results) => results.as_slice(),
+                Ask::Grab(results, _) | Ask::Results(results) => results.as_slice(),
                 Ask::Heartbeat(_) => &[],
             })
             .map(|(lease, _)| (lease.job, key_of(lease)))

@@ -29,10 +29,18 @@ pub(in crate::engine::tests) enum Broken {
     PutNotCounted,
     /// A job put again begins with no attempts.
     AttemptsForgotten,
+    /// A lease that moves to the waiting room is due there at once, not at its end.
+    MovedLeaseEndsAtOnce,
+    /// An entry that moves to the waiting room loses its lease.
+    MovedLeaseForgotten,
+    /// The low-water mark passes a parked entry without a row in the waiting room.
+    ParkedPassed,
+    /// A new owner does not know what is parked.
+    ParkedForgotten,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 13] = [
+    pub(in crate::engine::tests) const ALL: [Self; 17] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -46,5 +54,9 @@ impl Broken {
         Self::PromoteIgnoresLocks,
         Self::PutNotCounted,
         Self::AttemptsForgotten,
+        Self::MovedLeaseEndsAtOnce,
+        Self::MovedLeaseForgotten,
+        Self::ParkedPassed,
+        Self::ParkedForgotten,
     ];
 }

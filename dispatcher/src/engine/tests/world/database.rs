@@ -294,6 +294,11 @@ impl Database {
             }
             fold.apply(row.epoch, row.at, records);
         }
+        if self.broken != Some(Broken::ParkedForgotten) {
+            for (kind, count) in self.parked_types() {
+                fold.parked(kind, count);
+            }
+        }
         Ok(fold)
     }
 

@@ -87,6 +87,8 @@ impl World {
             window_bytes: 1 << 20,
             finished: if rng.random_bool(0.2) { 3 } else { 1_000 },
             flush_units: if rng.random_bool(0.3) { 2 } else { 1_000 },
+            hold_ms: 300,
+            ask_ms: 100,
         };
         Self {
             rng,
@@ -150,7 +152,11 @@ impl World {
         self.next_job += 1;
         let mut event =
             Event { kind: Some(kind.to_owned()), data: Some(job.to_string()), ..Event::default() };
-        event.extra[0] = own.map(|own| format!(r#"{{"max_attempts":{own}}}"#));
+        event.extra[0] = match (own, job % 3) {
+            (Some(own), key) => Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"}}"#)),
+            (None, 0) => None,
+            (None, key) => Some(format!(r#"{{"coalesce_key":"k{key}"}}"#)),
+        };
         let row = LogRow { job, inserted_at: self.db.now, owner: None, retry: None, event };
         let max_attempts = own.unwrap_or(self.settings.max_attempts);
         self.saw("job produced");
@@ -275,6 +281,9 @@ impl World {
 
     fn hear(&mut self, index: usize, write: &Write) -> Checked {
         let written = self.db.write(write, &mut self.truth)?;
+        if written.is_ok() {
+            self.saw_moves(write);
+        }
         let owner = &mut self.owners[index];
         owner.flush = None;
         match written {
@@ -295,6 +304,19 @@ impl World {
             }
         }
         self.deliver(index)
+    }
+
+    fn saw_moves(&mut self, write: &Write) {
+        for item in write.cold["wait"].as_array().into_iter().flatten() {
+            if item["kind"] == "parked" {
+                self.saw("job parked");
+            } else if item.get("due").is_some() {
+                self.saw("lease moved");
+            }
+        }
+        if write.cold.get("unpark").is_some() {
+            self.saw("parked jobs called back");
+        }
     }
 
     /// An old backend's flush commits after all, or not.

@@ -9,12 +9,12 @@ use tidemill_common::api::Outcome;
 use tidemill_common::lease::Lease;
 
 use super::database::{Database, Mark, Write};
-use crate::engine::{Engine, Grab, RequestId};
+use crate::engine::{Engine, Filter, Grab, RequestId};
 
 /// What a worker asked.
 #[derive(Debug, Clone)]
 pub(in crate::engine::tests) enum Ask {
-    Grab(Vec<(Lease, Outcome)>),
+    Grab(Vec<(Lease, Outcome)>, Option<Box<Filter>>),
     Results(Vec<(Lease, Outcome)>),
     Heartbeat(Vec<Lease>),
 }
@@ -96,7 +96,7 @@ impl Owner {
         results: Vec<(Lease, Outcome)>,
     ) {
         let named: Vec<_> = results.iter().map(|(lease, outcome)| (Some(*lease), outcome.clone())).collect();
-        self.asked.insert(request, Ask::Grab(results));
+        self.asked.insert(request, Ask::Grab(results, grab.filter.clone()));
         self.engine.grab(request, grab, &named);
     }
 

@@ -208,6 +208,12 @@ impl Truth {
                 self.job(entry.job)?.place = Place::Waiting(entry.put + 1);
                 return Ok(());
             }
+            Resolution::Parked => {
+                let live = job.newest.as_ref().filter(|held| held.open && held.until.max(held.promised) > at);
+                require!(live.is_none(), "{entry:?} parked, but {live:?} is live");
+                job.place = Place::Waiting(entry.put + 1);
+                return Ok(());
+            }
             Resolution::Completed => self.close(entry.job, lease, Said::Complete)?,
             Resolution::Failed => self.close(entry.job, lease, Said::PermFail)?,
             Resolution::Retried => {
@@ -234,7 +240,7 @@ impl Truth {
         self.job(entry.job)?.place = match how {
             Resolution::Completed => Place::Completed,
             Resolution::Failed | Resolution::Exhausted => Place::Dead,
-            Resolution::Retried | Resolution::Lent => Place::Waiting(entry.put + 1),
+            Resolution::Retried | Resolution::Lent | Resolution::Parked => Place::Waiting(entry.put + 1),
         };
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The waiting room of the model: `waiting_add`, `waiting_finish`, `waiting_extend`, `complete_jobs`, `promote_due`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use tidemill_common::lease::Lease;
 
@@ -14,6 +16,7 @@ pub(in crate::engine::tests) struct Waiting {
     put: i32,
     attempt: i32,
     due: Micros,
+    parked: bool,
     lease: Option<(LeaseKey, i64)>,
     holder: Value,
     previous: Value,
@@ -70,6 +73,7 @@ impl Database {
             put: 0,
             attempt: 0,
             due,
+            parked: false,
             lease: None,
             holder: Value::Null,
             previous: Value::Null,
@@ -100,19 +104,36 @@ impl Database {
         for item in items(cold, "extend") {
             extend.push(self.extend(item, at, xid, truth)?);
         }
-        Ok(json!({ "finish": finish, "extend": extend }))
+        let mut unpark = Vec::new();
+        for item in items(cold, "unpark") {
+            unpark.push(self.unpark(item, truth)?);
+        }
+        Ok(json!({ "finish": finish, "extend": extend, "unpark": unpark }))
     }
 
     fn add(&mut self, item: &Value, at: Micros) -> Checked {
+        let parked = item["kind"] == "parked";
+        let moved = item.get("due").is_some();
+        if parked && self.broken == Some(Broken::ParkedPassed) {
+            return Ok(());
+        }
         let lease = match item["kind"].as_str() {
+            Some("leased") if moved && self.broken == Some(Broken::MovedLeaseForgotten) => None,
             Some("leased") => Some((key(item)?, int(item, "nonce")?)),
             _ => None,
+        };
+        let due = match (parked, moved) {
+            (true, _) => Micros(i64::MAX),
+            (false, true) if self.broken == Some(Broken::MovedLeaseEndsAtOnce) => at,
+            (false, true) => Micros(int(item, "due")?),
+            (false, false) => at.plus_ms(ms(item, "due_ms")?),
         };
         let counted = self.broken != Some(Broken::PutNotCounted) || lease.is_some();
         let waiting = Waiting {
             put: small(item, "put")? - i32::from(!counted),
             attempt: small(item, "attempt")?,
-            due: at.plus_ms(ms(item, "due_ms")?),
+            due,
+            parked,
             lease,
             holder: item["holder"].clone(),
             previous: item["previous"].clone(),
@@ -247,6 +268,30 @@ impl Database {
             }
         }
         self.end(xid)
+    }
+
+    /// `tidemill.unpark`, one item.
+    fn unpark(&mut self, item: &Value, truth: &mut Truth) -> Checked<usize> {
+        let limit = usize::try_from(int(item, "limit")?).map_err(|_| Violation(format!("{item}")))?;
+        let is_kind = |row: &Waiting| row.parked && row.event.kind.as_deref() == item["type"].as_str();
+        let jobs: Vec<i64> =
+            self.waiting.iter().filter(|(_, row)| is_kind(row)).map(|(job, _)| *job).take(limit).collect();
+        for job in &jobs {
+            let Some(row) = self.waiting.remove(job) else { continue };
+            truth.promoted(*job, row.put, self.now, false)?;
+            let attempts_kept = self.broken != Some(Broken::AttemptsForgotten);
+            self.insert(row.log_row(*job, attempts_kept));
+        }
+        Ok(jobs.len())
+    }
+
+    /// `tidemill.parked_types`
+    pub(super) fn parked_types(&self) -> BTreeMap<String, u64> {
+        let mut types = BTreeMap::new();
+        for row in self.waiting.values().filter(|row| row.parked) {
+            *types.entry(row.event.kind.clone().unwrap_or_default()).or_default() += 1;
+        }
+        types
     }
 
     /// `tidemill.promote_due`

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rand::Rng;
-use tidemill_common::api::{Answer, Outcome};
+use tidemill_common::api::{Answer, KeyFilter, Outcome};
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use super::owner::Ask;
 use super::truth::{Checked, Said, Violation, require};
 use super::{Broken, Work, World};
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Extended, Grab, Granted, Micros};
+use crate::engine::{Answered, Extended, Filter, Grab, Granted, Micros};
 
 pub(super) const WORKERS: usize = 3;
 
@@ -86,12 +86,20 @@ impl World {
             wait_ms: if self.rng.random_bool(0.4) { self.rng.random_range(1..500) } else { 0 },
             transactional: self.rng.random_bool(0.25),
             number,
+            filter: self.any_filter(number),
             holder: holder(worker),
         };
         let mut results = Vec::new();
         if diligent {
-            grab =
-                Grab { types: None, wait_ms: 0, transactional: false, number: None, lease_ms: None, ..grab };
+            grab = Grab {
+                types: None,
+                wait_ms: 0,
+                transactional: false,
+                number: None,
+                lease_ms: None,
+                filter: None,
+                ..grab
+            };
         } else if self.rng.random_bool(0.3) {
             results = self.any_results(2);
         }
@@ -101,6 +109,28 @@ impl World {
         self.owners[index].look_at_clock(&self.db);
         self.owners[index].grab(request, grab, results);
         self.deliver(index)
+    }
+
+    /// A repeated grab asks for the same again.
+    fn any_filter(&mut self, number: Option<u64>) -> Option<Box<Filter>> {
+        let (dice, job) = match number {
+            Some(number) => (number * 5 % 16, number.cast_signed()),
+            None => (self.rng.random_range(0..16), self.rng.random_range(1..=self.next_job)),
+        };
+        let filter = match dice {
+            0 => Filter { id: Some(job), ..Filter::default() },
+            1 => Filter { args: Some(job.into()), ..Filter::default() },
+            2 => {
+                let coalesce_key = Some(KeyFilter::Exact("k1".to_owned()));
+                Filter { coalesce_key, ..Filter::default() }
+            }
+            3 => {
+                let coalesce_key = Some(KeyFilter::Prefix { prefix: "k".to_owned() });
+                Filter { coalesce_key, ..Filter::default() }
+            }
+            _ => return None,
+        };
+        Some(Box::new(filter))
     }
 
     pub(in crate::engine::tests) fn results(&mut self, index: usize) -> Checked {
@@ -224,8 +254,8 @@ impl World {
         let seen = (self.owners[index].epoch == self.db.epoch, self.db.now);
         match (ask, answered) {
             (_, Answered::Refused(_)) => Ok(()),
-            (Ask::Grab(asked), Answered::Grab { jobs, results }) => {
-                self.tell_jobs(jobs, seen.0)?;
+            (Ask::Grab(asked, filter), Answered::Grab { jobs, results }) => {
+                self.tell_jobs(jobs, filter.as_deref(), seen.0)?;
                 // One that waited had none.
                 require!(asked.len() == results.len(), "{} results answered by {results:?}", asked.len());
                 self.tell_results(&asked, &results, seen)
@@ -273,9 +303,21 @@ impl World {
         self.truth.extension_answered(lease, extended, seen)
     }
 
-    fn tell_jobs(&mut self, jobs: Vec<Granted>, current: bool) -> Checked {
+    fn tell_jobs(&mut self, jobs: Vec<Granted>, filter: Option<&Filter>, current: bool) -> Checked {
         for job in jobs {
             let lease = job.lease;
+            if let Some(filter) = filter.filter(|_| !self.leases.contains(&lease)) {
+                self.saw("job found by a search");
+                let key = (lease.job % 3 != 0).then(|| format!("k{}", lease.job % 3));
+                let key = key.or_else(|| job.event.extra[0].as_ref().map(|_| "k0".to_owned()));
+                let fits = filter.id.is_none_or(|id| id == lease.job)
+                    && filter.args.as_ref().is_none_or(|args| *args == lease.job)
+                    && filter.coalesce_key.as_ref().is_none_or(|wanted| match wanted {
+                        KeyFilter::Exact(wanted) => key.as_ref() == Some(wanted),
+                        KeyFilter::Prefix { .. } => key.is_some(),
+                    });
+                require!(fits, "{lease} was given to a search for {filter:?}");
+            }
             self.saw(if self.leases.contains(&lease) { "lease repeated" } else { "lease granted" });
             require!(
                 job.event.data.as_deref() == Some(lease.job.to_string().as_str()),

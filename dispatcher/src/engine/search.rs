@@ -1,0 +1,190 @@
+//! Search: which jobs a grab with `where` takes. Exact within the window; what is not read yet is not searched.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use serde_json::Value;
+use tidemill_common::api::KeyFilter;
+
+use super::Engine;
+use super::entry::Entry;
+use super::grab::Grab;
+use super::window::{Slot, State};
+
+/// Entries that one look goes through, and bytes of their arguments: the rest follows with the next.
+const LOOK_ENTRIES: usize = 20_000;
+const LOOK_BYTES: usize = 2 << 20;
+
+/// All conditions that are given must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub id: Option<i64>,
+    pub coalesce_key: Option<KeyFilter>,
+    /// The arguments contain this, as PostgreSQL's `jsonb @>`; numbers that are no 64-bit integers are compared as
+    /// doubles.
+    pub args: Option<Value>,
+}
+
+impl Filter {
+    pub(super) fn matches(&self, entry: &Entry) -> bool {
+        self.id.is_none_or(|id| entry.key.job == id)
+            && self.coalesce_key.as_ref().is_none_or(|wanted| {
+                entry.coalesce_key.as_deref().is_some_and(|key| match wanted {
+                    KeyFilter::Exact(exact) => key == exact,
+                    KeyFilter::Prefix { prefix } => key.starts_with(prefix.as_str()),
+                })
+            })
+            && self.args.as_ref().is_none_or(|wanted| args_contain(entry, wanted))
+    }
+
+    /// Bytes of arguments that must be read to decide about an entry.
+    fn cost(&self, entry: &Entry) -> usize {
+        if self.args.is_some() { entry.event.data.as_ref().map_or(0, String::len) } else { 0 }
+    }
+}
+
+fn args_contain(entry: &Entry, wanted: &Value) -> bool {
+    let text = entry.event.data.as_deref().unwrap_or("null");
+    // Most jobs are not the ones: a key or text that does not occur needs no parser. Escapes could hide it.
+    if !text.contains('\\') && !may_occur(text, wanted) {
+        return false;
+    }
+    match serde_json::from_str(text) {
+        Ok(args) => contains(&args, wanted, true),
+        // Workers get it as a JSON string.
+        Err(_) => contains(&Value::String(text.to_owned()), wanted, true),
+    }
+}
+
+/// Could this be part of the text, which has no escapes?
+fn may_occur(text: &str, wanted: &Value) -> bool {
+    match wanted {
+        Value::String(wanted) => wanted.contains(['"', '\\']) || text.contains(wanted.as_str()),
+        Value::Object(fields) => {
+            fields.iter().all(|(key, value)| text.contains(key.as_str()) && may_occur(text, value))
+        }
+        Value::Array(items) => items.iter().all(|item| may_occur(text, item)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+/// `whole @> part`. An array contains a scalar only at the top.
+fn contains(whole: &Value, part: &Value, top: bool) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part, false)))
+        }
+        (Value::Array(whole), Value::Array(part)) => {
+            part.iter().all(|part| whole.iter().any(|whole| contains(whole, part, false)))
+        }
+        (Value::Array(whole), scalar) if top && !scalar.is_object() => {
+            whole.iter().any(|whole| contains(whole, scalar, false))
+        }
+        (Value::Number(whole), Value::Number(part)) => {
+            whole == part || (!(whole.is_i64() && part.is_i64()) && whole.as_f64() == part.as_f64())
+        }
+        (whole, part) => whole == part,
+    }
+}
+
+/// What a look through the window brought.
+pub(super) struct Found {
+    pub(super) slots: Vec<Slot>,
+    /// The order of the entry to go on with, if not everything has been seen.
+    pub(super) rest: Option<u64>,
+}
+
+impl Engine {
+    /// Looks for ready entries that the grab wants, those first that were read first.
+    pub(super) fn search(&self, grab: &Grab, filter: &Filter, from: u64) -> Found {
+        let (mut entries, mut bytes) = (LOOK_ENTRIES, LOOK_BYTES);
+        let mut slots = Vec::new();
+        let rest = self.window.walk_ready(grab.types.as_deref(), from, |slot, entry| {
+            if slots.len() >= grab.max {
+                return ControlFlow::Break(None);
+            }
+            let cost = filter.cost(entry);
+            if entries == 0 || (cost > bytes && bytes < LOOK_BYTES) {
+                return ControlFlow::Break(Some(()));
+            }
+            (entries, bytes) = (entries - 1, bytes.saturating_sub(cost));
+            if filter.matches(entry) {
+                slots.push(slot);
+            }
+            ControlFlow::Continue(())
+        });
+        Found { slots, rest }
+    }
+
+    /// Gives what became ready to those who search, and goes on with searches that are not finished.
+    pub(super) fn serve_searches(&mut self) {
+        for number in self.polls.unfinished() {
+            let Some(poll) = self.polls.get(number) else { continue };
+            let (Some(from), Some(filter)) = (poll.scan, &poll.grab.filter) else { continue };
+            let Found { slots, rest } = self.search(&poll.grab, filter, from);
+            if slots.is_empty() {
+                let deadline = if rest.is_some() { poll.deadline } else { poll.answer_by };
+                self.polls.scanned(number, rest, deadline);
+            } else {
+                self.serve(number, Some(&slots));
+            }
+        }
+        let fresh = self.window.take_fresh();
+        if fresh.is_empty() || !self.polls.is_searched() {
+            return;
+        }
+        let kind = |slot: Slot| {
+            self.window.get(slot).map(|seat| seat.entry.event.kind.as_deref().unwrap_or_default())
+        };
+        let kinds: BTreeSet<&str> = fresh.iter().filter_map(|slot| kind(*slot)).collect();
+        for number in self.polls.searching(&kinds) {
+            let Some(poll) = self.polls.get(number) else { continue };
+            let Some(filter) = &poll.grab.filter else { continue };
+            let wanted = |slot: &&Slot| {
+                self.window.get(**slot).is_some_and(|seat| {
+                    let kind = seat.entry.event.kind.as_deref().unwrap_or_default();
+                    let of_type = poll.grab.types.as_ref().is_none_or(|t| t.iter().any(|t| t == kind));
+                    of_type && matches!(seat.state, State::Ready) && filter.matches(&seat.entry)
+                })
+            };
+            let slots: Vec<Slot> = fresh.iter().filter(wanted).take(poll.grab.max).copied().collect();
+            if !slots.is_empty() {
+                self.serve(number, Some(&slots));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn containment_is_postgresqls() {
+        let holds = [
+            (json!({"a": 1, "b": {"c": [1, {"d": 2}]}}), json!({"b": {"c": [{"d": 2}]}})),
+            (json!({"a": 1.0}), json!({"a": 1})),
+            (json!(["x", "y"]), json!("y")),
+            (json!([1, [2, 3]]), json!([[3]])),
+            (json!({}), json!({})),
+            (json!([1, 2, 2]), json!([2, 1, 1])),
+            (json!(9_007_199_254_740_993_i64), json!(9_007_199_254_740_993_i64)),
+        ];
+        let fails = [
+            (json!({"a": 1}), json!({"a": 2})),
+            (json!({"a": [1]}), json!({"a": 1})),
+            (json!({"a": 1}), json!({"b": null})),
+            (json!("y"), json!(["y"])),
+            (json!([[1]]), json!([1])),
+            (json!(9_007_199_254_740_993_i64), json!(9_007_199_254_740_992_i64)),
+            (json!([{"a": 1}]), json!({"a": 1})),
+        ];
+        for (whole, part) in holds {
+            assert!(contains(&whole, &part, true), "{whole} @> {part}");
+        }
+        for (whole, part) in fails {
+            assert!(!contains(&whole, &part, true), "{whole} @> {part}");
+        }
+    }
+}
