@@ -72,7 +72,8 @@ begin
             ('pgq_reader', 'pgq', '{batch_event_sql,batch_event_tables,find_tick_helper,register_consumer,
                 register_consumer_at,unregister_consumer,next_batch,next_batch_info,next_batch_custom,get_batch_events,
                 get_batch_info,get_batch_cursor,event_retry,batch_retry,force_tick,finish_batch}'::text[]),
-            ('pgq_reader', 'tidemill', '{read_events,event_source,event_branches,event_conditions,event_tables,tick_snapshot,require_identity}'),
+            ('pgq_reader', 'tidemill', '{read_events,event_source,event_branches,event_conditions,event_tables,tick_snapshot,
+                require_identity,bind_consumer,unbind_consumer,require_consumer_role,caller,is_admin}'),
             ('pgq_writer', 'pgq', '{insert_event,current_event_table,jsontriga,logutriga,sqltriga}'),
             -- What the triggers are made of runs with the rights of who changes the table, and gives none.
             ('pgq_writer', 'tidemill', '{log_row,log_statement,trigger_options,in_list,primary_key,row_values,
@@ -123,6 +124,8 @@ begin
             ('pgq_admin', 'select, insert, truncate', 'pgq.event_template'),
             ('tidemill_mover', 'select, insert', 'pgq.event_template'),
             ('tidemill_mover', 'insert', 'tidemill.moved'),
+            ('pgq_reader', 'select', 'tidemill.consumer_role'),
+            ('tidemill_monitor', 'select', 'tidemill.consumer_role'),
             ('tidemill_dispatcher', 'select', 'tidemill.owner')
         ) r (role, privileges, tables)
         where to_regrole(r.role) is not null and (r.tables !~ '^pgq' or tidemill.owns_pgq())

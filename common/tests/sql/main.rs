@@ -1,6 +1,7 @@
 //! The schema's functions against a real PostgreSQL, one session or several.
 
 mod batch;
+mod bound;
 mod coop;
 mod crowd;
 mod early_tick;

@@ -10,7 +10,8 @@ declare
     v_sql text;
 begin
     perform tidemill.require_identity();
-    select s.sub_id, s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot
+    select s.sub_id, s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot,
+           (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role
     into b
     from pgq.subscription s
     join pgq.tick f on f.tick_queue = s.sub_queue and f.tick_id = s.sub_last_tick
@@ -18,6 +19,9 @@ begin
     where s.sub_batch = x_batch_id;
     if not found then
         raise exception 'batch not found';
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
     end if;
     v_sql := tidemill.event_source(b.sub_queue, b.from_snapshot, b.to_snapshot, b.sub_id);
     if v_sql is null then

@@ -12,8 +12,9 @@ declare
     v_table text;
     v_found boolean;
 begin
-    select s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot, q.queue_data_pfx,
-           q.queue_ntables, q.queue_cur_table, q.queue_switch_step1, q.queue_switch_step2
+    select s.sub_id, s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot, q.queue_data_pfx,
+           q.queue_ntables, q.queue_cur_table, q.queue_switch_step1, q.queue_switch_step2,
+           (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role
     into b
     from pgq.subscription s
     join pgq.queue q on q.queue_id = s.sub_queue
@@ -22,6 +23,9 @@ begin
     where s.sub_batch = x_batch_id;
     if not found then
         raise exception 'Cannot find data for batch %', x_batch_id;
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
     end if;
     for n in 0 .. b.queue_ntables - 1 loop
         v_table := b.queue_data_pfx || '_' || n;

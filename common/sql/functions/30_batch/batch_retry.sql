@@ -8,12 +8,16 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-    s       record;
+    b       record;
     v_count integer;
 begin
-    select sub_id, sub_queue into s from pgq.subscription where sub_batch = i_batch_id;
+    select s.sub_id, s.sub_queue, (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role
+    into b from pgq.subscription s where s.sub_batch = i_batch_id;
     if not found then
         raise exception 'batch_retry: batch % not found', i_batch_id;
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
     end if;
     execute format(
         'insert into pgq.retry_queue (ev_retry_after, ev_queue, ev_id, ev_time, ev_txid, ev_owner, ev_retry,'
@@ -21,7 +25,7 @@ begin
         ' select $1, $2, ev_id, ev_time, null, $3, coalesce(ev_retry, 0) + 1,'
         ' ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4'
         ' from (%s) e on conflict (ev_owner, ev_id) do nothing', pgq.batch_event_sql(i_batch_id))
-    using now() + i_retry_seconds * interval '1 second', s.sub_queue, s.sub_id;
+    using now() + i_retry_seconds * interval '1 second', b.sub_queue, b.sub_id;
     get diagnostics v_count = row_count;
     return v_count;
 end

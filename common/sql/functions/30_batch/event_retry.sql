@@ -12,7 +12,8 @@ declare
     b       record;
     v_count integer;
 begin
-    select s.sub_id, s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot
+    select s.sub_id, s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot,
+           (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role
     into b
     from pgq.subscription s
     join pgq.tick f on f.tick_queue = s.sub_queue and f.tick_id = s.sub_last_tick
@@ -20,6 +21,9 @@ begin
     where s.sub_batch = x_batch_id;
     if not found then
         raise exception 'event not found';
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
     end if;
     if exists (select 1 from pgq.retry_queue where ev_owner = b.sub_id and ev_id = x_event_id) then
         return 0;

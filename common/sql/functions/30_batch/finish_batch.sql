@@ -6,14 +6,20 @@ returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    b record;
 begin
     update pgq.subscription s
     set sub_active = now(), sub_next_tick = null, sub_batch = null,
         sub_last_tick = case when not tidemill.is_member(s.sub_queue, s.sub_id, s.sub_consumer) then s.sub_next_tick end
-    where s.sub_batch = x_batch_id;
+    where s.sub_batch = x_batch_id
+    returning s.sub_id, (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role into b;
     if not found then
         raise warning 'finish_batch: batch % not found', x_batch_id;
         return 0;
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
     end if;
     return 1;
 end

@@ -17,7 +17,8 @@ declare
     v_locked boolean := false;
 begin
     loop
-        select sub.sub_id, sub.sub_queue, sub.sub_consumer, sub.sub_last_tick, sub.sub_batch, sub.sub_next_tick
+        select sub.sub_id, sub.sub_queue, sub.sub_consumer, sub.sub_last_tick, sub.sub_batch, sub.sub_next_tick,
+               (select r.role from tidemill.consumer_role r where r.sub_id = sub.sub_id) as role
         into s
         from pgq.queue q
         join pgq.subscription sub on sub.sub_queue = q.queue_id
@@ -26,6 +27,9 @@ begin
         if not found then
             raise exception 'Not subscriber to queue: %/%',
                 coalesce(i_queue_name, 'NULL'), coalesce(i_consumer_name, 'NULL');
+        end if;
+        if s.role is not null then
+            perform tidemill.require_consumer_role(s.role, s.sub_id);
         end if;
         select t.tick_id, t.tick_time, t.tick_event_seq
         into prev_tick_id, prev_tick_time, prev_tick_event_seq

@@ -12,6 +12,7 @@ declare
     v_consumer integer;
     v_last     bigint;
     v_new      boolean;
+    s          record;
 begin
     perform tidemill.require_identity();
     -- Any name will do, as in PgQ: Londiste puts names of tables into its own.
@@ -39,6 +40,13 @@ begin
     values (v_queue, v_consumer, coalesce(x_tick_pos, v_last))
     on conflict (sub_queue, sub_consumer) do nothing;
     v_new := found;
+    if not v_new then
+        select sub.sub_id, (select r.role from tidemill.consumer_role r where r.sub_id = sub.sub_id) as role into s
+        from pgq.subscription sub where sub.sub_queue = v_queue and sub.sub_consumer = v_consumer;
+        if s.role is not null then
+            perform tidemill.require_consumer_role(s.role, s.sub_id);
+        end if;
+    end if;
     if not v_new and x_tick_pos is not null then
         update pgq.subscription
         set sub_last_tick = x_tick_pos, sub_batch = null, sub_next_tick = null, sub_active = now()

@@ -10,7 +10,9 @@ declare
     s       record;
     v_count integer;
 begin
-    select sub.sub_id, sub.sub_queue, sub.sub_consumer into s
+    select sub.sub_id, sub.sub_queue, sub.sub_consumer,
+           (select r.role from tidemill.consumer_role r where r.sub_id = sub.sub_id) as role
+    into s
     from pgq.queue q
     join pgq.subscription sub on sub.sub_queue = q.queue_id
     join pgq.consumer c on c.co_id = sub.sub_consumer
@@ -18,6 +20,9 @@ begin
     for update of sub;
     if not found then
         return 0;
+    end if;
+    if s.role is not null then
+        perform tidemill.require_consumer_role(s.role, s.sub_id);
     end if;
     if exists (
         select 1 from pgq.subscription main join pgq.consumer c on c.co_id = main.sub_consumer
@@ -28,6 +33,7 @@ begin
         return 1;
     end if;
     delete from pgq.retry_queue where ev_owner = s.sub_id;
+    delete from tidemill.consumer_role where sub_id = s.sub_id;
     delete from pgq.subscription where sub_queue = s.sub_queue and sub_id = s.sub_id;
     get diagnostics v_count = row_count;
     delete from pgq.consumer c

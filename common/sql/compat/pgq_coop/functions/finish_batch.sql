@@ -6,13 +6,19 @@ returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    b record;
 begin
     update pgq.subscription s
     set sub_active = now(), sub_last_tick = null, sub_next_tick = null, sub_batch = null
-    where s.sub_batch = i_batch_id and tidemill.is_member(s.sub_queue, s.sub_id, s.sub_consumer);
+    where s.sub_batch = i_batch_id and tidemill.is_member(s.sub_queue, s.sub_id, s.sub_consumer)
+    returning s.sub_id, (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role into b;
     if not found then
         raise warning 'coop_finish_batch: batch % not found', i_batch_id;
         return 0;
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
     end if;
     return 1;
 end

@@ -8,10 +8,19 @@ returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    b record;
 begin
     update pgq.subscription s set sub_active = clock_timestamp()
-    where s.sub_batch = i_batch_id and tidemill.is_member(s.sub_queue, s.sub_id, s.sub_consumer);
-    return found;
+    where s.sub_batch = i_batch_id and tidemill.is_member(s.sub_queue, s.sub_id, s.sub_consumer)
+    returning s.sub_id, (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role into b;
+    if not found then
+        return false;
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
+    end if;
+    return true;
 end
 $$;
 
@@ -22,7 +31,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_batch bigint;
+    b record;
 begin
     update pgq.subscription s set sub_active = clock_timestamp()
     from pgq.queue q, pgq.consumer c, pgq.consumer mc, pgq.subscription m
@@ -30,7 +39,14 @@ begin
       and c.co_name = i_consumer_name || '.' || i_subconsumer_name and s.sub_consumer = c.co_id
       and mc.co_name = i_consumer_name and m.sub_queue = q.queue_id and m.sub_consumer = mc.co_id
       and s.sub_id = m.sub_id
-    returning s.sub_batch into v_batch;
-    return v_batch;
+    returning s.sub_id, s.sub_batch,
+              (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role into b;
+    if not found then
+        return null;
+    end if;
+    if b.role is not null then
+        perform tidemill.require_consumer_role(b.role, b.sub_id);
+    end if;
+    return b.sub_batch;
 end
 $$;

@@ -20,13 +20,18 @@ declare
     v_new boolean := false;
 begin
     loop
-        select sub.sub_queue, sub.sub_consumer, sub.sub_id, sub.sub_batch into m
+        select sub.sub_queue, sub.sub_consumer, sub.sub_id, sub.sub_batch,
+               (select r.role from tidemill.consumer_role r where r.sub_id = sub.sub_id) as role
+        into m
         from pgq.queue q
         join pgq.subscription sub on sub.sub_queue = q.queue_id
         join pgq.consumer c on c.co_id = sub.sub_consumer
         where q.queue_name = i_queue_name and c.co_name = i_consumer_name
         for update of sub;
         if found then
+            if m.role is not null then
+                perform tidemill.require_consumer_role(m.role, m.sub_id);
+            end if;
             select sub.sub_consumer, sub.sub_batch, sub.sub_active into s
             from pgq.subscription sub
             join pgq.consumer c on c.co_id = sub.sub_consumer

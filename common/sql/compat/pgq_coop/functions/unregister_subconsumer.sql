@@ -11,7 +11,9 @@ declare
     m record;
     s record;
 begin
-    select sub.sub_queue, sub.sub_id into m
+    select sub.sub_queue, sub.sub_id,
+           (select r.role from tidemill.consumer_role r where r.sub_id = sub.sub_id) as role
+    into m
     from pgq.queue q
     join pgq.subscription sub on sub.sub_queue = q.queue_id
     join pgq.consumer c on c.co_id = sub.sub_consumer
@@ -19,6 +21,9 @@ begin
     for update of sub;
     if not found then
         return 0;
+    end if;
+    if m.role is not null then
+        perform tidemill.require_consumer_role(m.role, m.sub_id);
     end if;
     select sub.sub_consumer, sub.sub_batch into s
     from pgq.subscription sub
