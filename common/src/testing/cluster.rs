@@ -47,7 +47,7 @@ pub enum ClusterError {
     },
 }
 
-fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> ClusterError {
+pub(super) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> ClusterError {
     move |source| ClusterError::Io { what, source }
 }
 
@@ -121,9 +121,8 @@ impl Cluster {
     /// [`ClusterError`], a sentence with the program's own words.
     pub fn start_new(options: &ClusterOptions) -> Result<Self, ClusterError> {
         let bin = options.bin_dir.clone().map_or_else(find::bin_dir, Ok)?;
-        let as_user = nix::unistd::geteuid().is_root().then_some(NOBODY);
         let root = options.directory.clone().unwrap_or_else(new_directory);
-        make_directory(&root, as_user)?;
+        let as_user = hand_over(&root)?;
         let data = root.join("data");
         // Made before the server, so that there is no moment in which nobody would stop it.
         let watchdog = Watchdog::start(clean_up(options), &[&bin.join("pg_ctl"), &data, &root], as_user)
@@ -270,6 +269,20 @@ impl Cluster {
         self.root.join("data")
     }
 
+    /// The folder with the server's programs.
+    #[must_use]
+    pub fn bin_dir(&self) -> &Path {
+        &self.bin
+    }
+
+    /// Makes a standby, or a server in recovery, a primary, and waits until it is one.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub fn promote(&self) -> Result<(), ClusterError> {
+        run("pg_ctl promote", &mut self.pg_ctl("promote"), Some(&self.log_file()))
+    }
+
     /// A program of this PostgreSQL (`pg_dump`, `pg_basebackup`, …) as the server's user.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
@@ -308,7 +321,7 @@ fn clean_up(options: &ClusterOptions) -> &'static str {
     }
 }
 
-fn run(program: &'static str, command: &mut Command, log: Option<&Path>) -> Result<(), ClusterError> {
+pub(super) fn run(program: &'static str, command: &mut Command, log: Option<&Path>) -> Result<(), ClusterError> {
     let output = command.output().map_err(io("run PostgreSQL's programs"))?;
     if output.status.success() {
         return Ok(());
@@ -324,7 +337,7 @@ fn run(program: &'static str, command: &mut Command, log: Option<&Path>) -> Resu
 
 /// In memory where there is room (creating a database is ten times faster there), else in the temporary
 /// directory.
-fn new_directory() -> PathBuf {
+pub(super) fn new_directory() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let free = nix::sys::statvfs::statvfs(memory).map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
     let parent = if free > 2 * 1024 * 1024 * 1024 { memory.to_owned() } else { std::env::temp_dir() };
@@ -335,15 +348,15 @@ fn new_directory() -> PathBuf {
     ))
 }
 
-fn make_directory(root: &Path, as_user: Option<(u32, u32)>) -> Result<(), ClusterError> {
+/// Makes a cluster's directory. Returns whose it is, if not ours.
+pub(super) fn hand_over(root: &Path) -> Result<Option<(u32, u32)>, ClusterError> {
+    let as_user = nix::unistd::geteuid().is_root().then_some(NOBODY);
     std::fs::create_dir_all(root).map_err(io("make the cluster's directory"))?;
     // Whoever may connect through the socket is superuser: only this user and the server's.
     std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700))
         .map_err(io("protect the cluster's directory"))?;
-    match as_user {
-        Some((uid, gid)) => {
-            chown(root, Some(uid), Some(gid)).map_err(io("hand over the cluster's directory"))
-        }
-        None => Ok(()),
+    if let Some((uid, gid)) = as_user {
+        chown(root, Some(uid), Some(gid)).map_err(io("hand over the cluster's directory"))?;
     }
+    Ok(as_user)
 }

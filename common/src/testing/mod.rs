@@ -3,12 +3,14 @@
 //! Nothing started here outlives the process that started it, however that process ends.
 
 pub mod cluster;
+mod copy;
 mod database;
 mod find;
 pub mod process;
 mod watchdog;
 
 pub use cluster::{Cluster, ClusterError, ClusterOptions};
+pub use copy::Backup;
 pub use database::TestDb;
 pub use process::Service;
 
