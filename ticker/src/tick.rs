@@ -4,24 +4,56 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_common::queue::tick::{self, Ticked};
+use tidemill_common::queue::tick::{self, Look, Ticked};
 use tidemill_common::service::{Condition, Progress, Step, StepError};
 use tokio::time::Instant;
 
+use crate::cluster::{Clusters, Member, Server};
 use crate::database::{Active, Database};
+use crate::errand::Errand;
 use crate::metrics::Metrics;
+use crate::pace::{Pace, jittered};
+use crate::trouble::{Trouble, Unreplicated};
 
-/// How often the ages of the ticks are read for the metrics.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How often the ticks of all queues are read for the metrics; of those that are cut here the time is known.
+const STATUS_EVERY: Duration = Duration::from_secs(15);
+/// Nobody sleeps longer than this without a look, whatever is believed about the log and about time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Longest time between two looks while a transaction is in progress that may be ending.
+const UNSETTLED: Duration = Duration::from_secs(5);
+/// A standby leaves so long to the ticker that served last before it takes its place.
+const GRACE: Duration = Duration::from_millis(500);
 
-/// One call ticks all queues of a database. While it finds new events, another one follows after the shortest
-/// interval; then the waits grow to the longest one.
+/// Times of a tick step.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Shortest time between two passes.
+    pub min: Duration,
+    /// Longest time between two looks while the server's log moves.
+    pub max: Duration,
+    /// Shortest time between two attempts to maintain.
+    pub maintain: Duration,
+}
+
+/// Looks whether there is anything to do, and if so, takes the term and ticks all queues of a database in one call.
+/// While events come, another pass follows after the shortest interval, without a look; then the waits grow; then the
+/// database sleeps until the log of its server moves or something is due.
 #[derive(Debug)]
 pub struct Tick {
     database: Arc<Database>,
+    clusters: Arc<Clusters>,
     metrics: Metrics,
     ready: Condition,
+    pace: Pace,
+    promote: Errand,
+    rotate: Errand,
+    member: Option<Member>,
+    looked: Option<Instant>,
+    /// When an idle queue is due for a tick: until then, every tick is of one with news.
+    idle_until: Option<Instant>,
     status_read: Option<Instant>,
+    /// Since when there has been something to do that another ticker should have done.
+    waiting_since: Option<Instant>,
     /// Queues that could not be ticked, and why: each is logged when it begins and when it changes.
     failing: BTreeMap<String, String>,
 }
@@ -29,17 +61,167 @@ pub struct Tick {
 impl Tick {
     /// The step for one database. `ready` is met when the database has answered well once.
     #[must_use]
-    pub fn new(database: Arc<Database>, metrics: Metrics, ready: Condition) -> Self {
-        Self { database, metrics, ready, status_read: None, failing: BTreeMap::new() }
+    pub fn new(
+        database: Arc<Database>,
+        clusters: Arc<Clusters>,
+        metrics: Metrics,
+        ready: Condition,
+        timing: Timing,
+    ) -> Self {
+        let (promote, rotate) = (database.wakes().promote.clone(), database.wakes().rotate.clone());
+        let Timing { min, max, maintain } = timing;
+        Self {
+            database,
+            clusters,
+            metrics,
+            ready,
+            pace: Pace::new(min, max),
+            promote: Errand::new(promote, Duration::from_millis(20), Duration::from_secs(1)),
+            rotate: Errand::new(rotate, maintain, maintain * 8),
+            member: None,
+            looked: None,
+            idle_until: None,
+            status_read: None,
+            waiting_since: None,
+            failing: BTreeMap::new(),
+        }
     }
 
-    /// What a pass did, for metrics and logs. Returns how many new events it found.
-    fn note(&mut self, ticked: &[Ticked]) -> u64 {
-        let mut total = 0;
+    async fn turn(&mut self) -> Result<Progress, StepError> {
+        let database = Arc::clone(&self.database);
+        if !database.confirm().await? {
+            return Err(StepError::retry(Unreplicated));
+        }
+        // With traffic a pass is the look: it costs the same.
+        if !self.pace.is_busy() || self.looked.is_none_or(|looked| looked.elapsed() >= self.pace.longest()) {
+            let (look, server) = database.look().await?;
+            let now = Instant::now();
+            self.looked = Some(now);
+            self.idle_until = look.tick_in.map(|wait| now + wait);
+            self.ready.met();
+            self.join(server);
+            if let Some(wait) = self.stand_by(&look) {
+                return Ok(wait);
+            }
+            if self.rotate.is_due(look.maintain_in) {
+                self.rotate.ask();
+            }
+            let tick_is_due = look.news || look.tick_in.is_some_and(|wait| wait.is_zero());
+            let promote = self.promote.is_due(look.promote_in);
+            if !tick_is_due && !promote {
+                return Ok(self.rest(&look));
+            }
+            if promote {
+                if database.hold().await?.is_none() {
+                    return Ok(self.turned_away());
+                }
+                self.promote.ask();
+            }
+            if !tick_is_due {
+                return Ok(self.rest(&look));
+            }
+        }
+        self.pass(&database).await
+    }
+
+    async fn pass(&mut self, database: &Database) -> Result<Progress, StepError> {
+        let Some(mut active) = database.hold().await? else { return Ok(self.turned_away()) };
+        let Active { holder, epoch, .. } = active;
+        let begun = Instant::now();
+        let ticked = match tick::pass(active.session(), holder, epoch).await {
+            Ok(ticked) => ticked,
+            Err(error) => {
+                active.over(error)?;
+                return Ok(Progress::Rest(self.pace.wait()));
+            }
+        };
+        self.metrics.passed(database.name(), begun.elapsed());
+        if self.status_read.is_none_or(|read| read.elapsed() >= STATUS_EVERY) && !ticked.is_empty() {
+            let status = tick::status(active.session()).await?;
+            self.metrics.ages(database.name(), &status);
+            self.status_read = Some(Instant::now());
+        }
+        let unreplicated = active.is_unreplicated();
+        drop(active);
+        let (ticks, events) = self.note(&ticked);
+        if unreplicated {
+            // It is visible already. What can still be had: it is said, and nothing is ticked after it before the
+            // standby has both.
+            self.metrics.unreplicated(database.name());
+            return Err(StepError::retry(Unreplicated));
+        }
+        // Ticks of idle queues are no traffic: the pace goes on growing. Those of transactions that ended late are.
+        let idle = self.idle_until.is_none_or(|until| begun >= until);
+        if events == 0 && (ticks == 0 || idle) {
+            return Ok(Progress::Rest(jittered(self.pace.wait())));
+        }
+        self.pace.event();
+        Ok(Progress::Worked(u32::try_from(events).unwrap_or(u32::MAX).max(1)))
+    }
+
+    fn join(&mut self, server: Server) {
+        if self.member.as_ref().is_none_or(|member| *member.server() != server) {
+            // Leaves before it joins.
+            self.member = None;
+            let database = Arc::clone(&self.database);
+            self.member = Some(self.clusters.join(server, database));
+        }
+    }
+
+    /// How long to leave the work to another ticker; `None`: it is this one's turn.
+    fn stand_by(&mut self, look: &Look) -> Option<Progress> {
+        if self.database.is_serving() {
+            self.waiting_since = None;
+            return None;
+        }
+        let due = |wait: Option<Duration>| wait.is_some_and(|wait| wait.is_zero());
+        if !look.news && !due(look.tick_in) && !due(look.promote_in) {
+            self.waiting_since = None;
+            self.metrics.stands_by(self.database.name());
+            return Some(self.rest(look));
+        }
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let grace = GRACE.min(self.database.term() / 5).saturating_sub(since.elapsed());
+        let wait = look.term.max(grace).min(self.pace.longest());
+        if wait.is_zero() {
+            return None;
+        }
+        self.metrics.stands_by(self.database.name());
+        Some(Progress::Rest(wait))
+    }
+
+    /// Another ticker was faster.
+    fn turned_away(&mut self) -> Progress {
+        self.waiting_since = None;
+        self.metrics.stands_by(self.database.name());
+        Progress::Rest(self.pace.longest())
+    }
+
+    /// Until the next look, after one that found nothing to do now.
+    fn rest(&mut self, look: &Look) -> Progress {
+        let dues = [look.tick_in, self.promote.next(look.promote_in), self.rotate.next(look.maintain_in)];
+        let due = dues.into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+        let wait = jittered(self.pace.wait());
+        let asleep = match (&self.member, look.position) {
+            (Some(member), Some(position)) if self.pace.may_sleep() => member.sleep(position),
+            _ => None,
+        };
+        Progress::Rest(match asleep {
+            Some(_) if look.settled => due,
+            // The longer the log has stood still, the less likely it is that somebody is ending right now.
+            Some(still) => (still / 8).clamp(wait, UNSETTLED).min(due),
+            None => wait.min(due),
+        })
+    }
+
+    /// What a pass did, for metrics and logs. Returns how many ticks it cut, and how many new events it found.
+    fn note(&mut self, ticked: &[Ticked]) -> (usize, u64) {
+        let (mut ticks, mut total) = (0, 0);
         let mut failing = BTreeMap::new();
         for one in ticked {
             match one {
                 Ticked::Cut { queue, tick, new_events } => {
+                    ticks += 1;
                     total += new_events;
                     self.metrics.ticked(self.database.name(), queue, *new_events);
                     tracing::debug!(
@@ -65,11 +247,7 @@ impl Tick {
             }
         }
         self.failing = failing;
-        total
-    }
-
-    fn status_is_due(&self) -> bool {
-        self.status_read.is_none_or(|read| read.elapsed() >= STATUS_EVERY)
+        (ticks, total)
     }
 }
 
@@ -77,34 +255,13 @@ impl Step for Tick {
     const NAME: &'static str = "tick";
 
     async fn step(&mut self) -> Result<Progress, StepError> {
-        let database = Arc::clone(&self.database);
-        let Some(mut active) = database.hold().await? else {
-            self.ready.met();
-            self.metrics.stands_by(database.name());
-            return Ok(Progress::Idle);
-        };
-        let Active { holder, epoch, .. } = active;
-        let begun = Instant::now();
-        let ticked = match tick::pass(active.session(), holder, epoch).await {
-            Ok(ticked) => ticked,
-            Err(error) => {
-                active.over(error)?;
-                return Ok(Progress::Idle);
-            }
-        };
-        self.ready.met();
-        self.metrics.passed(database.name(), begun.elapsed());
-        if self.status_is_due() {
-            let status = tick::status(active.session()).await?;
-            self.metrics.ages(database.name(), &status);
-            self.status_read = Some(Instant::now());
+        let turn = self.turn().await;
+        if turn.is_err() {
+            // Nothing is known any more about what was seen before.
+            self.looked = None;
         }
-        drop(active);
-        // Ticks of idle queues are no traffic: the pace goes on growing.
-        Ok(match self.note(&ticked) {
-            0 => Progress::Idle,
-            events => Progress::Worked(u32::try_from(events).unwrap_or(u32::MAX)),
-        })
+        self.metrics.trouble(self.database.name(), turn.as_ref().err().map(Trouble::of));
+        turn
     }
 
     fn label(&self) -> String {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tidemill_common::service::{Progress, Readiness, Shutdown, Step, Wake};
-use tidemill_common::testing::{Cluster, TestDb};
-use tidemill_ticker::{Database, Metrics, Promote, Rotate, Tick};
+use tidemill_common::service::{Progress, Readiness, Shutdown, Step};
+use tidemill_common::testing::{Cluster, TestDb, wait_for};
+use tidemill_ticker::{Clusters, Database, Metrics, Promote, Rotate, Tick, Timing};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -28,10 +28,11 @@ impl Ticker {
         let session = db.session("tidemill-ticker");
         let database = Arc::new(Database::new(session, Uuid::new_v4(), term, shutdown.clone()));
         let ready = readiness.condition("database");
+        let clusters = Arc::new(Clusters::new(None));
         Self {
-            tick: Tick::new(Arc::clone(&database), measured.clone(), ready),
-            promote: Promote::new(Arc::clone(&database), Wake::new()),
-            rotate: Rotate::new(Arc::clone(&database), measured),
+            tick: Tick::new(Arc::clone(&database), clusters, measured.clone(), ready, TIMING),
+            promote: Promote::new(Arc::clone(&database)),
+            rotate: Rotate::new(Arc::clone(&database), measured, TIMING.maintain),
             database,
             metrics,
             readiness,
@@ -47,6 +48,15 @@ impl Ticker {
 }
 
 const TERM: Duration = Duration::from_secs(60);
+const TIMING: Timing = Timing {
+    min: Duration::from_millis(5),
+    max: Duration::from_millis(200),
+    maintain: Duration::from_secs(10),
+};
+
+fn rests(progress: Progress) -> bool {
+    matches!(progress, Progress::Rest(_))
+}
 
 async fn fixture() -> (TestDb, Client, Ticker) {
     let db = Cluster::shared().database().await;
@@ -65,14 +75,14 @@ async fn a_tick_follows_events_and_says_so() {
     client.batch_execute("select pgq.create_queue('q')").await.expect("a queue");
     assert!(!ticker.readiness.unmet().is_empty());
     // The second tick of a queue is due at once; it has no events.
-    assert_eq!(ticker.tick.step().await.expect("a pass"), Progress::Idle);
+    assert!(rests(ticker.tick.step().await.expect("a pass")));
     assert!(ticker.readiness.unmet().is_empty());
     client
         .batch_execute("select pgq.insert_event('q', 't', 'd') from generate_series(1, 3)")
         .await
         .expect("events");
     assert_eq!(ticker.tick.step().await.expect("a pass"), Progress::Worked(3));
-    assert_eq!(ticker.tick.step().await.expect("a pass"), Progress::Idle);
+    assert!(rests(ticker.tick.step().await.expect("a pass")));
     assert_eq!(number(&client, "select max(tick_id) from pgq.tick").await, 3);
     let name = db.name();
     assert_eq!(
@@ -92,7 +102,7 @@ async fn one_ticks_and_the_other_stands_by_until_the_term_is_released() {
     let mut second = Ticker::new(&db, TERM);
     first.tick.step().await.expect("a pass");
     client.batch_execute("select pgq.insert_event('q', 't', 'd')").await.expect("an event");
-    assert_eq!(second.tick.step().await.expect("a pass"), Progress::Idle);
+    assert!(rests(second.tick.step().await.expect("a pass")));
     assert!(second.readiness.unmet().is_empty(), "a standby is ready");
     assert_eq!(second.metric(&format!("tidemill_tick_active{{database=\"{}\"}}", db.name())), Some(0.0));
     first.shutdown.begin();
@@ -101,7 +111,7 @@ async fn one_ticks_and_the_other_stands_by_until_the_term_is_released() {
     // Whoever is stopping does not take the term again.
     second.shutdown.begin();
     second.database.release().await;
-    assert_eq!(first.tick.step().await.expect("a pass"), Progress::Idle);
+    assert!(rests(first.tick.step().await.expect("a pass")));
     assert_eq!(
         number(&client, "select count(*) from tidemill.ticker_term where until > clock_timestamp()").await,
         0
@@ -112,26 +122,39 @@ async fn one_ticks_and_the_other_stands_by_until_the_term_is_released() {
 async fn a_ticker_that_slept_through_its_term_does_nothing() {
     let (db, client, mut zombie) = fixture().await;
     client.batch_execute("select tidemill.create_job_queue('q')").await.expect("a queue");
-    zombie.tick.step().await.expect("a pass");
-    // The database's clock says that the term is over; the process does not know.
+    let event = "select tidemill.insert_jobs('q', '[{\"type\": \"now\"}]')";
+    client.batch_execute(event).await.expect("a job");
+    assert_eq!(zombie.tick.step().await.expect("a pass"), Progress::Worked(1));
+    // The database's clock says that the term is over, and another one takes it; the process does not know.
     client.batch_execute("update tidemill.ticker_term set until = clock_timestamp()").await.expect("the end");
     let mut successor = Ticker::new(&db, TERM);
-    successor.tick.step().await.expect("a pass");
+    client.batch_execute(event).await.expect("a job");
+    // It leaves the other one some time to come back.
+    assert!(rests(successor.tick.step().await.expect("a pass")));
+    wait_for("the successor works", Duration::from_secs(2), async || {
+        matches!(successor.tick.step().await.expect("a pass"), Progress::Worked(1)).then_some(())
+    })
+    .await;
     client
         .batch_execute(
             "select tidemill.insert_jobs('q', '[{\"type\": \"now\"}]');
              insert into tidemill.waiting (queue_id, job_id, put, kind, due, ev_time, ev_type)
-             values (1, 1000, 1, 'retry', now(), now(), 'due')",
+             values (1, 1000, 1, 'retry', now(), now(), 'due');
+             update pgq.queue set queue_rotation_period = '0'",
         )
         .await
         .expect("jobs");
     let ticks = number(&client, "select count(*) from pgq.tick").await;
-    assert_eq!(zombie.tick.step().await.expect("no failure"), Progress::Idle);
-    assert_eq!(zombie.promote.step().await.expect("no failure"), Progress::Idle);
-    assert_eq!(zombie.rotate.step().await.expect("no failure"), Progress::Idle);
+    assert!(zombie.database.is_held().await);
+    // It had traffic a moment ago, and so ticks without a look; then it promotes and rotates.
+    assert!(rests(zombie.tick.step().await.expect("no failure")));
+    assert!(rests(zombie.promote.step().await.expect("no failure")));
+    assert!(rests(zombie.rotate.step().await.expect("no failure")));
+    assert!(rests(zombie.tick.step().await.expect("no failure")));
     assert_eq!(number(&client, "select count(*) from pgq.tick").await, ticks);
     assert_eq!(number(&client, "select count(*) from tidemill.waiting").await, 1);
-    assert_eq!(successor.promote.step().await.expect("a pass"), Progress::Idle);
+    assert_eq!(number(&client, "select queue_cur_table::int8 from pgq.queue").await, 0);
+    assert!(rests(successor.promote.step().await.expect("a pass")));
     assert_eq!(number(&client, "select count(*) from tidemill.waiting").await, 0);
     assert!(matches!(successor.tick.step().await.expect("a pass"), Progress::Worked(_)));
 }
@@ -154,8 +177,8 @@ async fn what_is_due_goes_back_into_the_log() {
     ticker.tick.step().await.expect("a pass");
     // A full pass first, then the rest, then nothing.
     assert_eq!(ticker.promote.step().await.expect("a pass"), Progress::Worked(5001));
-    assert_eq!(ticker.promote.step().await.expect("a pass"), Progress::Idle);
-    assert_eq!(ticker.promote.step().await.expect("a pass"), Progress::Idle);
+    assert!(rests(ticker.promote.step().await.expect("a pass")));
+    assert!(rests(ticker.promote.step().await.expect("a pass")));
     assert_eq!(number(&client, "select count(*) from tidemill.waiting").await, 1);
     assert_eq!(number(&client, "select count(*) from pgq.retry_queue").await, 1);
     assert_eq!(number(&client, "select count(*) from pgq.event_1").await, 7000);
@@ -187,7 +210,7 @@ async fn rotation_says_what_holds_it_back() {
     ticker.tick.step().await.expect("a pass");
     assert_eq!(
         ticker.rotate.step().await.expect("a pass"),
-        Progress::Worked(1),
+        Progress::Rest(Duration::from_secs(1)),
         "a locked one is tried again soon"
     );
     let blocked = |reason: &str| {
@@ -207,7 +230,7 @@ async fn rotation_says_what_holds_it_back() {
         .await
         .expect("events");
     ticker.tick.step().await.expect("a pass");
-    assert_eq!(ticker.rotate.step().await.expect("a pass"), Progress::Idle);
+    assert!(rests(ticker.rotate.step().await.expect("a pass")));
     let row = client.query_one(current, &[]).await.expect("one row");
     assert_eq!(row.get::<_, &str>(0), "2010");
 }

@@ -104,7 +104,7 @@ fn everything_wrong_is_said_at_once() {
 fn limits_that_belong_together_are_checked_together() {
     assert_eq!(
         errors("[ticker]\nmin_interval_ms = 300\n"),
-        ["ticker.min_interval_ms = 300 must not be greater than ticker.max_interval_ms = 250"]
+        ["ticker.min_interval_ms = 300 must not be greater than ticker.max_interval_ms = 200"]
     );
     assert_eq!(errors("[dispatcher]\nwindow_jobs = 0"), ["dispatcher.window_jobs must be at least 1"]);
 }
