@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill_common::db::{DbError, Session};
 use tidemill_common::id::Epoch;
-use tidemill_common::queue::tick::{self, Look};
+use tidemill_common::queue::tick::{self, Look, Ticked};
 use tidemill_common::schema::SchemaError;
 use tidemill_common::service::{Shutdown, Wake};
 use tidemill_common::{error_chain, schema};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::cluster::Server;
+use crate::memory::Memory;
 
 /// A database as the steps share it: one connection, one term. A step holds it for one call, or a few that belong
 /// together, so that a rotation does not hold up the ticks.
@@ -50,6 +51,7 @@ struct State {
     server: Option<(u64, Server)>,
     /// A commit may not have reached the synchronous standby.
     unreplicated: bool,
+    memory: Memory,
 }
 
 /// A term that this process has, as far as it knows. The database is asked again by every call that depends on it.
@@ -101,8 +103,17 @@ impl Active<'_> {
             return Ok(());
         }
         // It may be committed all the same, and nobody knows whether the standby has it.
-        self.state.unreplicated |= error.outcome_unknown();
+        if error.outcome_unknown() {
+            self.state.unreplicated = true;
+            self.state.memory.doubt();
+        }
         Err(error)
+    }
+
+    /// These ticks were committed.
+    pub fn remember(&mut self, ticked: &[Ticked]) {
+        let generation = self.state.session.generation();
+        self.state.memory.note(ticked, generation);
     }
 
     /// True if the last commit gave up waiting for the synchronous standby.
@@ -120,7 +131,8 @@ impl Database {
     #[must_use]
     pub fn new(session: Session, holder: Uuid, term: Duration, shutdown: Shutdown) -> Self {
         let name = session.target().name().to_owned();
-        let state = State { session, checked: false, held: None, server: None, unreplicated: false };
+        let (memory, unreplicated) = (Memory::default(), false);
+        let state = State { session, checked: false, held: None, server: None, unreplicated, memory };
         Self {
             name,
             holder,
@@ -169,6 +181,7 @@ impl Database {
         }
         let look = tick::look(&mut state.session).await?;
         let mine = look.serving == Some(self.holder);
+        state.memory.testify(&mut state.session, mine).await?;
         let running = !look.term.is_zero();
         let others = look.serving.is_some() && !mine;
         if !(mine && running) && state.held.is_some() {

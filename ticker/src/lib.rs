@@ -9,6 +9,7 @@
 mod cluster;
 mod database;
 mod errand;
+mod memory;
 mod metrics;
 mod operate;
 mod pace;

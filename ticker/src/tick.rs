@@ -135,6 +135,7 @@ impl Tick {
                 return Ok(Progress::Rest(self.pace.wait()));
             }
         };
+        active.remember(&ticked);
         self.metrics.passed(database.name(), begun.elapsed());
         if self.status_read.is_none_or(|read| read.elapsed() >= STATUS_EVERY) && !ticked.is_empty() {
             let status = tick::status(active.session()).await?;

@@ -180,6 +180,34 @@ pub async fn confirm(
     Ok(())
 }
 
+/// What a server knows of a tick that was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Testimony {
+    /// It is there.
+    Found,
+    /// The queue's ticks end before it: the server went back in time, and refuses everything from now on.
+    Lost,
+    /// The queue is gone, or its ticks went on.
+    Unknown,
+}
+
+/// Asks for the tick that this process committed last. `last`: nobody can have ticked in this database since; then a
+/// server that has it has lost nothing, and a failover is accepted.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn witness(session: &mut Session, queue: &str, tick: TickId, last: bool) -> Result<Testimony, DbError> {
+    let op = "witness a tick";
+    let sql = "select tidemill.witness_tick($1, $2, $3)";
+    let params = &[(&queue as _, Type::TEXT), (&tick.0 as _, Type::INT8), (&last as _, Type::BOOL)];
+    let row = session.query_one(op, sql, params).await?;
+    Ok(match column::<String>(op, session, &row, 0)?.as_str() {
+        "found" => Testimony::Found,
+        "lost" => Testimony::Lost,
+        _ => Testimony::Unknown,
+    })
+}
+
 /// How far the ticks of all queues are, by name.
 ///
 /// # Errors
