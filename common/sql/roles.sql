@@ -73,15 +73,16 @@ begin
                 register_consumer_at,unregister_consumer,next_batch,next_batch_info,next_batch_custom,get_batch_events,
                 get_batch_info,get_batch_cursor,event_retry,batch_retry,force_tick,finish_batch}'::text[]),
             ('pgq_reader', 'tidemill', '{read_events,event_source,event_branches,event_conditions,event_tables,tick_snapshot,
-                require_identity,bind_consumer,unbind_consumer,require_consumer_role,caller,is_admin}'),
+                batch_row,require_identity,bind_consumer,unbind_consumer,require_consumer_role,caller,is_admin}'),
             ('pgq_writer', 'pgq', '{insert_event,current_event_table,jsontriga,logutriga,sqltriga}'),
+            ('pgq_writer', 'tidemill', '{insert_events}'),
             -- What the triggers are made of runs with the rights of who changes the table, and gives none.
             ('pgq_writer', 'tidemill', '{log_row,log_statement,trigger_options,in_list,primary_key,row_values,
                 generated_columns,with_members,changed_columns,is_known_by_text,base_type,changes_to_log,event_type,
                 json_row,url_row,urlencode,sql_insert,sql_update,sql_where,override,bind_columns,leading_comment,evaluate}'),
             ('pgq_admin', 'pgq', '{*}'),
             ('pgq_admin', 'tidemill', '{require_identity,record_identity,require_read_committed,rotate,event_tables}'),
-            ('tidemill_producer', 'tidemill', '{insert_job,insert_jobs}'),
+            ('tidemill_producer', 'tidemill', '{insert_job,insert_jobs,insert_events}'),
             ('tidemill_worker', 'tidemill', '{complete_job,complete_jobs}'),
             ('tidemill_ticker', 'tidemill', '{tick_look,tick_pass,tick_status,rotate,promote_due,hold_ticker,
                 release_ticker,confirm_ticks,ticker_pass,ticker_due,ticker_rotate,ticker_rotated,witness_tick,maintain_tasks,
@@ -92,7 +93,7 @@ begin
             ('pgq_admin', 'tidemill', '{create_job_queue,redrive_dead,purge_dead,doubt_ticks,rebase_plan,rebase_queue,rebase_done,
                 rebase_doubtful,rebased_marks,source_positions,moved_among,rebase_position}'),
             ('tidemill_dispatcher', 'tidemill', '{dispatch_queues,owner_take,owner_renew,owner_release,owner_evict,read_journal,
-                read_range,read_ahead,parked_types,journal_write,create_job_queue,insert_jobs,queue_counts,job_details,job_failures,
+                read_range,read_ahead,parked_types,journal_write,finish_stream,stream_jobs,create_job_queue,insert_jobs,queue_counts,job_details,job_failures,
                 list_dead,redrive_dead,purge_dead}'),
             ('tidemill_monitor', 'tidemill', '{tick_status,rotation_obstacles,event_origin,queue_counts,job_details,job_failures,list_dead}')
         ) r (role, schema, functions)

@@ -8,6 +8,7 @@ use crate::support::{all, database, queue, refused, run};
 #[tokio::test]
 async fn every_function_pins_its_search_path() {
     let (_db, client) = database().await;
+    queue(&client).await;
     let loose: Vec<String> = all(
         &client,
         "select p.oid::regprocedure::text from pg_proc p
@@ -16,8 +17,27 @@ async fn every_function_pins_its_search_path() {
          order by 1",
     )
     .await;
-    // These show names as the session does; what may be qualified in them, is: see a_hostile_search_path_… in triggers.rs.
-    assert_eq!(loose, ["pgq.jsontriga()", "pgq.logutriga()", "pgq.sqltriga()"]);
+    // The triggers show names as the session does; what may be qualified in them, is: see a_hostile_search_path_… in
+    // triggers.rs. The others are what an insert calls for each event: all names in them are qualified, and the
+    // generated ones may be called by the owner only, which insert_event with seven arguments, pinned, does.
+    assert_eq!(
+        loose,
+        [
+            "pgq.insert_event(text,text,text)",
+            "pgq.jsontriga()",
+            "pgq.logutriga()",
+            "pgq.sqltriga()",
+            "tidemill.insert_group_0(integer,integer,bigint,text,text,text,text,text,text,text)",
+            "tidemill.insert_static(bigint,text,text,text,text,text,text,text)"
+        ]
+    );
+    let open: Vec<String> = all(
+        &client,
+        "select p.proname::text from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+         where p.proname ~ '^insert_(group|static)' and a.grantee <> p.proowner",
+    )
+    .await;
+    assert_eq!(open, [""; 0]);
 }
 
 #[tokio::test]
