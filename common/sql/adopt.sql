@@ -28,6 +28,8 @@ begin
     alter table pgq.tick drop constraint if exists tick_queue_fkey;
     alter table pgq.retry_queue drop constraint if exists rq_queue_id_fkey;
     alter table pgq.subscription set (fillfactor = 50);
+    -- See migration 12.
+    alter table pgq.subscription drop constraint if exists subscription_batch_idx;
     perform set_config('lock_timeout', '0', true), set_config('tidemill.adopted', 'on', true);
 end
 $adopt$;

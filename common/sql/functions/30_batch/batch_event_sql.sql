@@ -4,20 +4,24 @@ create or replace function pgq.batch_event_sql(x_batch_id bigint)
 returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 declare
     b     record;
     v_sql text;
 begin
     perform tidemill.require_identity();
-    select s.sub_id, s.sub_queue, f.tick_snapshot as from_snapshot, t.tick_snapshot as to_snapshot,
+    -- Subqueries, not joins: planned while there were few ticks, a join reads them all.
+    select s.sub_id, s.sub_queue,
+           (select f.tick_snapshot from pgq.tick f
+            where f.tick_queue = s.sub_queue and f.tick_id = s.sub_last_tick) as from_snapshot,
+           (select t.tick_snapshot from pgq.tick t
+            where t.tick_queue = s.sub_queue and t.tick_id = s.sub_next_tick) as to_snapshot,
            (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role
     into b
     from pgq.subscription s
-    join pgq.tick f on f.tick_queue = s.sub_queue and f.tick_id = s.sub_last_tick
-    join pgq.tick t on t.tick_queue = s.sub_queue and t.tick_id = s.sub_next_tick
-    where s.sub_batch = x_batch_id;
-    if not found then
+    where s.ctid = tidemill.batch_row(x_batch_id);
+    if b.from_snapshot is null or b.to_snapshot is null then
         raise exception 'batch not found';
     end if;
     if b.role is not null then

@@ -20,7 +20,7 @@ begin
     join pgq.queue q on q.queue_id = s.sub_queue
     join pgq.tick f on f.tick_queue = s.sub_queue and f.tick_id = s.sub_last_tick
     join pgq.tick t on t.tick_queue = s.sub_queue and t.tick_id = s.sub_next_tick
-    where s.sub_batch = x_batch_id;
+    where s.ctid = tidemill.batch_row(x_batch_id);
     if not found then
         raise exception 'Cannot find data for batch %', x_batch_id;
     end if;

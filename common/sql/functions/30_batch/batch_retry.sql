@@ -12,7 +12,7 @@ declare
     v_count integer;
 begin
     select s.sub_id, s.sub_queue, (select r.role from tidemill.consumer_role r where r.sub_id = s.sub_id) as role
-    into b from pgq.subscription s where s.sub_batch = i_batch_id;
+    into b from pgq.subscription s where s.ctid = tidemill.batch_row(i_batch_id);
     if not found then
         raise exception 'batch_retry: batch % not found', i_batch_id;
     end if;

@@ -18,7 +18,7 @@ begin
     from pgq.subscription s
     join pgq.tick f on f.tick_queue = s.sub_queue and f.tick_id = s.sub_last_tick
     join pgq.tick t on t.tick_queue = s.sub_queue and t.tick_id = s.sub_next_tick
-    where s.sub_batch = x_batch_id;
+    where s.ctid = tidemill.batch_row(x_batch_id);
     if not found then
         raise exception 'event not found';
     end if;

@@ -21,7 +21,7 @@ begin
     join pgq.consumer c on c.co_id = s.sub_consumer
     join pgq.tick f on f.tick_queue = s.sub_queue and f.tick_id = s.sub_last_tick
     join pgq.tick t on t.tick_queue = s.sub_queue and t.tick_id = s.sub_next_tick
-    where s.sub_batch = x_batch_id;
+    where s.ctid = tidemill.batch_row(x_batch_id);
     if v_role is not null then
         perform tidemill.require_consumer_role(v_role, v_sub);
     end if;

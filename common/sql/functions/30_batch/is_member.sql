@@ -6,13 +6,15 @@ returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_name text := (select c.co_name from pgq.consumer c where c.co_id = i_consumer_id);
 begin
-    return exists (
+    -- Most have no dot in their name, and a look at all subscriptions of the queue is dear under an old snapshot.
+    return strpos(v_name, '.') > 0 and exists (
         select 1
         from pgq.subscription main
         join pgq.consumer mc on mc.co_id = main.sub_consumer
-        join pgq.consumer c on c.co_id = i_consumer_id
         where main.sub_queue = i_queue_id and main.sub_id = i_sub_id and main.sub_consumer <> i_consumer_id
-          and starts_with(c.co_name, mc.co_name || '.'));
+          and starts_with(v_name, mc.co_name || '.'));
 end
 $$;

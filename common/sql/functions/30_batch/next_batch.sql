@@ -3,6 +3,8 @@
 --
 -- Concurrent calls under one consumer name get the same batch id: who comes second waits for the row and then finds
 -- the batch open. A consumer with nothing to read locks and writes nothing.
+--
+-- While somebody holds an old snapshot, the row's versions pile up: hence "newest first", see batch_row.
 create or replace function pgq.next_batch_custom(
     in i_queue_name text, in i_consumer_name text,
     in i_min_lag interval, in i_min_count integer, in i_min_interval interval,
@@ -11,19 +13,24 @@ create or replace function pgq.next_batch_custom(
     out cur_tick_event_seq bigint, out prev_tick_event_seq bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
     s        record;
     v_locked boolean := false;
 begin
     loop
-        select sub.sub_id, sub.sub_queue, sub.sub_consumer, sub.sub_last_tick, sub.sub_batch, sub.sub_next_tick,
+        select sub.ctid, sub.sub_id, sub.sub_queue, sub.sub_consumer, sub.sub_last_tick, sub.sub_batch, sub.sub_next_tick,
                (select r.role from tidemill.consumer_role r where r.sub_id = sub.sub_id) as role
         into s
         from pgq.queue q
-        join pgq.subscription sub on sub.sub_queue = q.queue_id
-        join pgq.consumer c on c.co_id = sub.sub_consumer
-        where q.queue_name = i_queue_name and c.co_name = i_consumer_name;
+        join pgq.consumer c on c.co_name = i_consumer_name
+        cross join lateral (
+            select x.ctid, x.* from pgq.subscription x
+            where x.sub_queue = q.queue_id and x.sub_consumer between c.co_id and c.co_id
+            order by x.sub_consumer desc limit 1) sub
+        where q.queue_name = i_queue_name;
         if not found then
             raise exception 'Not subscriber to queue: %/%',
                 coalesce(i_queue_name, 'NULL'), coalesce(i_consumer_name, 'NULL');
@@ -45,6 +52,7 @@ begin
             into cur_tick_id, cur_tick_time, cur_tick_event_seq
             from pgq.tick t where t.tick_queue = s.sub_queue and t.tick_id = s.sub_next_tick;
             batch_id := s.sub_batch;
+            perform tidemill.note_batch(batch_id, s.sub_queue, s.sub_consumer);
             return;
         else
             if i_min_count is null and i_min_interval is null then
@@ -67,7 +75,8 @@ begin
         end if;
         -- There is something: lock the row, then look again in a later statement.
         perform 1 from pgq.subscription sub
-        where sub.sub_queue = s.sub_queue and sub.sub_consumer = s.sub_consumer for update;
+        where sub.sub_queue = s.sub_queue and sub.sub_consumer between s.sub_consumer and s.sub_consumer
+        order by sub.sub_consumer desc limit 1 for update;
         v_locked := true;
     end loop;
 
@@ -75,7 +84,8 @@ begin
     batch_id := nextval('pgq.batch_id_seq');
     update pgq.subscription sub
     set sub_batch = batch_id, sub_next_tick = cur_tick_id, sub_active = now()
-    where sub.sub_queue = s.sub_queue and sub.sub_consumer = s.sub_consumer;
+    where sub.ctid = s.ctid;
+    perform tidemill.note_batch(batch_id, s.sub_queue, s.sub_consumer);
 end
 $$;
 

@@ -89,6 +89,7 @@ begin
     update pgq.subscription
     set sub_batch = b.batch_id, sub_last_tick = b.prev_tick_id, sub_next_tick = b.cur_tick_id, sub_active = now()
     where sub_queue = m.sub_queue and sub_consumer = s.sub_consumer;
+    perform tidemill.note_batch(b.batch_id, m.sub_queue, s.sub_consumer);
     return b.batch_id;
 end
 $$;
