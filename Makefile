@@ -51,12 +51,12 @@ docs:
 
 bench: bench-log bench-jobs ## Inserts and drains beside their baselines; ARGS="--jobs 50000 --rounds 3"
 
-# One build with the dispatcher, which the last figures are about.
+# One build with the programs that some figures are about.
 bench-build: prepare
-	$(CARGO) build --release --locked -p tidemill-benches -p tidemill-dispatcher --bins
+	$(CARGO) build --release --locked -p tidemill-benches -p tidemill-dispatcher -p tidemill-ticker --bins
 
 bench-log: bench-build ## What an insert costs
 	@target/release/tidemill-bench $(ARGS) insert
 
-bench-jobs: bench-build ## What a job costs, in-process and over HTTP
-	@target/release/tidemill-bench $(ARGS) in-process http
+bench-jobs: bench-build ## What a job costs, in-process, over HTTP and by the SDK, and how soon it starts
+	@target/release/tidemill-bench $(ARGS) whole in-process http sdk latency

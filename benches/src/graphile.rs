@@ -60,7 +60,7 @@ pub(crate) async fn drain(rig: &mut Rig, jobs: u64) -> Result<Cost> {
         .init()
         .await
         .context("set up graphile_worker")?;
-    rig.session.batch("empty its table", "truncate graphile_worker._private_jobs").await?;
+    rig.session.batch("empty its table", "truncate graphile_worker._private_jobs cascade").await?;
     let args = rig.arguments(CHUNK).await?;
     let spec = |payload: &Value| RawJobSpec {
         identifier: SendEmail::IDENTIFIER.to_owned(),
