@@ -6,6 +6,7 @@ mod coop;
 mod crowd;
 mod early_tick;
 mod ext;
+mod insert;
 mod like_pgq;
 mod node;
 mod node_like_pgq;
