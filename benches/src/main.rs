@@ -5,6 +5,7 @@ mod drain;
 mod graphile;
 mod insert;
 mod measure;
+mod read;
 mod rig;
 mod sdk;
 
@@ -34,6 +35,7 @@ enum What {
     InProcess,
     Http,
     Sdk,
+    Read,
 }
 
 #[tokio::main]
@@ -41,7 +43,7 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     // One provider for the whole process: the HTTP client is built without one.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let all = [What::Insert, What::Whole, What::InProcess, What::Http, What::Sdk];
+    let all = [What::Insert, What::Whole, What::InProcess, What::Http, What::Sdk, What::Read];
     let (jobs, rounds) = (options.jobs.next_multiple_of(1000), options.rounds.max(1));
     for what in if options.what.is_empty() { &all[..] } else { &options.what } {
         match what {
@@ -50,6 +52,7 @@ async fn main() -> Result<()> {
             What::InProcess => drain::run(Way::InProcess, jobs, rounds).await?,
             What::Http => drain::run(Way::Http, jobs, rounds).await?,
             What::Sdk => drain::run(Way::Sdk, jobs, rounds).await?,
+            What::Read => read::run().await?,
         }
     }
     Ok(())
