@@ -14,7 +14,7 @@ struct Range {
     sub: i32,
 }
 
-/// (ev_id, ev_data) of some rows.
+/// Id and data of some events.
 type Events = Vec<(i64, String)>;
 
 async fn events(client: &Client, sql: &str) -> Events {
