@@ -28,7 +28,8 @@ pub(super) async fn tick(round: &Round<'_>, n: usize) {
             _ => seat.run("select pgq.ticker('q')").await,
         };
         round.expect(ticked);
-        round.expect(seat.pause(2).await);
+        // Not faster than consumers read: one that lags holds rotation back.
+        round.expect(seat.pause(50).await);
     }
 }
 

@@ -207,23 +207,30 @@ fn seed() -> u64 {
     named.unwrap_or_else(|| std::process::id().into())
 }
 
+impl Done {
+    /// So much that it means something.
+    fn is_enough(&self) -> bool {
+        self.committed > 1000 && self.undone > 200 && self.retried > 50 && self.rotations > 5
+    }
+}
+
 #[tokio::test]
 async fn every_event_is_delivered_exactly_once() {
-    const ROUNDS: u64 = 5;
+    // On a machine that does other things as well it takes more rounds.
+    const ROUNDS: std::ops::RangeInclusive<u64> = 4..=12;
     let seed = seed();
     let cluster = Crowd::cluster();
     let crowd = Crowd::new(&cluster, seed).await;
     let mut all = Done::default();
-    for number in 0..ROUNDS {
+    for number in 0..*ROUNDS.end() {
         let done = crowd.round(number, Duration::from_secs(4)).await;
         let done = done.unwrap_or_else(|what| panic!("TIDEMILL_TEST_SEED={seed}, round {number}: {what}"));
         println!("round {number}: {done:?}");
         all.add(&done);
+        if number + 1 >= *ROUNDS.start() && all.is_enough() {
+            break;
+        }
     }
     println!("seed {seed}: {all:?}");
-    // So much that it means something.
-    assert!(all.committed > 1000, "only {} events", all.committed);
-    assert!(all.undone > 200, "only {} rolled back", all.undone);
-    assert!(all.retried > 20, "only {} retries", all.retried);
-    assert!(all.rotations > 5, "only {} rotations", all.rotations);
+    assert!(all.is_enough(), "this means nothing: {all:?}");
 }
