@@ -2,6 +2,7 @@
 
 mod batch;
 mod bound;
+mod bulk;
 mod coop;
 mod crowd;
 mod early_tick;

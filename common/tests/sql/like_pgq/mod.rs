@@ -73,7 +73,7 @@ impl Pair {
     }
 }
 
-fn cluster() -> Cluster {
+pub(crate) fn cluster() -> Cluster {
     let options = ClusterOptions { bin_dir: Some(server_with_pgq()), ..ClusterOptions::default() };
     Cluster::start_new(&options).expect("a server")
 }
