@@ -1,7 +1,8 @@
 -- cut_early_ticks: cut what has come since the last tick of a queue into ticks of about i_cap events, all but the last
 -- one, which is the caller's. Returns the snapshot of the last tick that is there then.
 -- Callers: cut_tick, under the queue's tick lock. Locks: none beyond a reader's. Reads the transaction-id index only,
--- for about a second at most (some millions of events); what is left is cut evenly by transaction id, unread.
+-- until the client's statement is a second old (some millions of events); what is left is cut evenly by transaction id,
+-- unread, into a thousand ticks at most.
 --
 -- A tick is a stored snapshot, and one that is earlier than now can be derived. Let L be the last tick, S a snapshot of
 -- now and xmax(L) < x < xmax(S). early_snapshot(S, x) sees the transactions below x that S sees. So
@@ -28,13 +29,17 @@ as $$
 declare
     v_snapshot constant txid_snapshot := txid_current_snapshot();
     v_end      constant bigint := txid_snapshot_xmax(v_snapshot);
-    v_enough   constant timestamptz := clock_timestamp() + interval '1 second';
+    -- All queues of a pass together: its caller does not wait for ever.
+    v_enough   constant timestamptz := statement_timestamp() + interval '1 second';
     v_last     txid_snapshot := i_last;
     v_seq      bigint := i_last_seq;
+    v_size     bigint := i_cap;
     v_source   text;
     v_from     bigint;
     v_first    bigint;
     v_next     bigint;
+    v_parts    bigint;
+    v_step     bigint;
 begin
     -- The limit within keeps each table to its index: the planner would rather read the whole range and sort it.
     select string_agg(format('(select ev_txid from %s where ev_txid >= $1 and ev_txid < $2'
@@ -49,12 +54,16 @@ begin
             -- The transaction of the event that is too many is left for the next batch, unless it is the only one.
             v_from := case when v_first < v_next then v_next else v_next + 1 end;
         else
-            v_from := v_from + greatest((v_end - v_from) * i_cap / greatest(i_event_seq - v_seq, i_cap),
-                                        (v_end - v_from) / 10000, 1);
+            if v_parts is null then
+                v_parts := least(greatest((i_event_seq - v_seq) / i_cap, 1), 1000);
+                v_step := greatest((v_end - v_from) / v_parts, 1);
+                v_size := greatest((i_event_seq - v_seq) / v_parts, 0);
+            end if;
+            v_from := v_from + v_step;
         end if;
         exit when v_from >= v_end or v_from is null;
         v_last := tidemill.early_snapshot(v_snapshot, v_from);
-        v_seq := least(v_seq + i_cap, i_event_seq);
+        v_seq := least(v_seq + v_size, i_event_seq);
         insert into pgq.tick (tick_queue, tick_id, tick_time, tick_snapshot, tick_event_seq)
         select i_queue_id, nextval(queue_tick_seq::regclass), i_time, v_last, v_seq
         from pgq.queue where queue_id = i_queue_id;
