@@ -103,17 +103,20 @@ impl Active<'_> {
             return Ok(());
         }
         // It may be committed all the same, and nobody knows whether the standby has it.
-        if error.outcome_unknown() {
-            self.state.unreplicated = true;
-            self.state.memory.doubt();
-        }
+        self.state.unreplicated |= error.outcome_unknown();
         Err(error)
     }
 
-    /// These ticks were committed.
-    pub fn remember(&mut self, ticked: &[Ticked]) {
-        let generation = self.state.session.generation();
-        self.state.memory.note(ticked, generation);
+    /// What a pass told: these ticks were committed, or maybe others.
+    pub fn remember(&mut self, pass: &Result<Vec<Ticked>, DbError>) {
+        let state = &mut *self.state;
+        match pass {
+            Ok(ticked) => state.memory.note(ticked, state.session.generation()),
+            // A server that stops in order says so to a call that it has not committed: once it is, it only hangs up.
+            Err(error) if error.code().is_some_and(|code| code.code() == SHUTDOWN) => {}
+            Err(error) if error.outcome_unknown() => state.memory.doubt(),
+            Err(_) => {}
+        }
     }
 
     /// True if the last commit gave up waiting for the synchronous standby.
@@ -125,6 +128,9 @@ impl Active<'_> {
 
 /// SQLSTATE of a call whose term had ended.
 const TERM_OVER: &str = "TM001";
+
+/// `admin_shutdown`.
+const SHUTDOWN: &str = "57P01";
 
 impl Database {
     /// A database that is not connected yet.
@@ -229,7 +235,11 @@ impl Database {
             Some(held) => held.epoch,
             None => {
                 let since = Instant::now();
-                let Some(epoch) = tick::hold(&mut state.session, self.holder, self.term).await? else {
+                let taken = tick::hold(&mut state.session, self.holder, self.term).await?;
+                // The epoch rises when another one takes the term.
+                let mine = taken.is_some() && taken == state.held.map(|held| held.epoch);
+                state.memory.testify(&mut state.session, mine).await?;
+                let Some(epoch) = taken else {
                     if state.held.take().is_some() {
                         tracing::warn!(database.name = self.name, "another ticker has taken over");
                     }

@@ -3,7 +3,7 @@
 
 use tidemill_common::db::{DbError, Session};
 use tidemill_common::id::TickId;
-use tidemill_common::queue::tick::{self, Ticked, Testimony};
+use tidemill_common::queue::tick::{self, Testimony, Ticked};
 
 /// The last tick of a database, as far as this process knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

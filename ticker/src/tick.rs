@@ -128,14 +128,15 @@ impl Tick {
         let Some(mut active) = database.hold().await? else { return Ok(self.turned_away()) };
         let Active { holder, epoch, .. } = active;
         let begun = Instant::now();
-        let ticked = match tick::pass(active.session(), holder, epoch).await {
+        let pass = tick::pass(active.session(), holder, epoch).await;
+        active.remember(&pass);
+        let ticked = match pass {
             Ok(ticked) => ticked,
             Err(error) => {
                 active.over(error)?;
                 return Ok(Progress::Rest(self.pace.wait()));
             }
         };
-        active.remember(&ticked);
         self.metrics.passed(database.name(), begun.elapsed());
         if self.status_read.is_none_or(|read| read.elapsed() >= STATUS_EVERY) && !ticked.is_empty() {
             let status = tick::status(active.session()).await?;

@@ -215,8 +215,11 @@ fn class_of(code: &str) -> Class {
         // not a job queue concerns one queue.
         "TM001" => Class::Retry,
         "TM002" | "TM004" => Class::Reject,
-        // Ours: NeedsRebase, mover position mismatch, wrong isolation level.
-        "TM003" | "TM005" | "TM006" => Class::Stop,
+        // Ours: NeedsRebase. After a failover a ticker vouches for the server a moment later; and after a rebase by
+        // hand the queues shall go on soon.
+        "TM003" => Class::Retry,
+        // Ours: mover position mismatch, wrong isolation level.
+        "TM005" | "TM006" => Class::Stop,
         // An error that a function raised about its input.
         "P0001" | "P0002" | "P0003" => Class::Reject,
         _ => match code.get(..2).unwrap_or_default() {
@@ -255,7 +258,8 @@ mod tests {
             ("28P01", Class::Stop),
             ("3D000", Class::Stop),
             ("3F000", Class::Stop),
-            ("TM003", Class::Stop),
+            ("TM003", Class::Retry),
+            ("TM005", Class::Stop),
         ] {
             assert_eq!(class_of(code), class, "{code}");
         }

@@ -196,7 +196,12 @@ pub enum Testimony {
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn witness(session: &mut Session, queue: &str, tick: TickId, last: bool) -> Result<Testimony, DbError> {
+pub async fn witness(
+    session: &mut Session,
+    queue: &str,
+    tick: TickId,
+    last: bool,
+) -> Result<Testimony, DbError> {
     let op = "witness a tick";
     let sql = "select tidemill.witness_tick($1, $2, $3)";
     let params = &[(&queue as _, Type::TEXT), (&tick.0 as _, Type::INT8), (&last as _, Type::BOOL)];

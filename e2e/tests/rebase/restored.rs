@@ -3,8 +3,7 @@
 use tidemill_common::testing::Cluster;
 
 use crate::support::{
-    age, connect, delivers_the_rest, drain, elsewhere, insert, needs_rebase, one, program, rebase,
-    run, scene,
+    age, connect, delivers_the_rest, drain, elsewhere, insert, needs_rebase, one, program, rebase, run, scene,
 };
 
 /// A dump of the scene, in the format of `pg_restore` and as a script, from a server that is some thousand transactions
@@ -14,8 +13,7 @@ async fn dumped(original: &Cluster) -> [String; 2] {
     let client = db.client().await;
     age(&client, 5_000).await;
     scene(&client).await;
-    let [archive, script] =
-        ["dump", "sql"].map(|name| original.directory().join(name).display().to_string());
+    let [archive, script] = ["dump", "sql"].map(|name| original.directory().join(name).display().to_string());
     program(original, "pg_dump", db.name(), &["--format=custom", "--file", &archive]);
     program(original, "pg_dump", db.name(), &["--file", &script]);
     [archive, script]
