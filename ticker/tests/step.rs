@@ -1,59 +1,15 @@
 //! One pass of each step against a real database: exactly this happens to these rows.
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Duration;
 
-use prometheus::Registry;
-use tidemill_common::service::{Progress, Readiness, Shutdown, Step};
+use support::{Ticker, number};
+use tidemill_common::service::{Progress, Step};
 use tidemill_common::testing::{Cluster, TestDb, wait_for};
-use tidemill_ticker::{Clusters, Database, Metrics, Promote, Rotate, Tick, Timing};
 use tokio_postgres::Client;
-use uuid::Uuid;
-
-/// A ticker of one database, driven by hand.
-struct Ticker {
-    tick: Tick,
-    promote: Promote,
-    rotate: Rotate,
-    database: Arc<Database>,
-    metrics: Registry,
-    readiness: Readiness,
-    shutdown: Shutdown,
-}
-
-impl Ticker {
-    fn new(db: &TestDb, term: Duration) -> Self {
-        let (metrics, readiness, shutdown) = (Registry::new(), Readiness::default(), Shutdown::new());
-        let measured = Metrics::new(&metrics).expect("a fresh registry");
-        let session = db.session("tidemill-ticker");
-        let database = Arc::new(Database::new(session, Uuid::new_v4(), term, shutdown.clone()));
-        let ready = readiness.condition("database");
-        let clusters = Arc::new(Clusters::new(None));
-        Self {
-            tick: Tick::new(Arc::clone(&database), clusters, measured.clone(), ready, TIMING),
-            promote: Promote::new(Arc::clone(&database)),
-            rotate: Rotate::new(Arc::clone(&database), measured, TIMING.maintain),
-            database,
-            metrics,
-            readiness,
-            shutdown,
-        }
-    }
-
-    /// The value of one series, such as `tidemill_tick_active{database="t0"}`.
-    fn metric(&self, series: &str) -> Option<f64> {
-        let text = prometheus::TextEncoder::new().encode_to_string(&self.metrics.gather()).expect("text");
-        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
-    }
-}
 
 const TERM: Duration = Duration::from_secs(60);
-const TIMING: Timing = Timing {
-    min: Duration::from_millis(5),
-    max: Duration::from_millis(200),
-    maintain: Duration::from_secs(10),
-};
-
 fn rests(progress: Progress) -> bool {
     matches!(progress, Progress::Rest(_))
 }
@@ -63,10 +19,6 @@ async fn fixture() -> (TestDb, Client, Ticker) {
     let client = db.client().await;
     let ticker = Ticker::new(&db, TERM);
     (db, client, ticker)
-}
-
-async fn number(client: &Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).await.expect(sql).get(0)
 }
 
 #[tokio::test]
