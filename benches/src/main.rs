@@ -3,11 +3,14 @@
 mod baseline;
 mod drain;
 mod graphile;
+mod held;
 mod insert;
 mod measure;
 mod read;
 mod rig;
 mod sdk;
+
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -26,6 +29,9 @@ struct Options {
     /// Rounds, each with its baseline
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Seconds for which `held` holds a snapshot
+    #[arg(long, default_value_t = 300)]
+    hold: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -35,6 +41,7 @@ enum What {
     InProcess,
     Http,
     Sdk,
+    Held,
     Read,
 }
 
@@ -52,6 +59,7 @@ async fn main() -> Result<()> {
             What::InProcess => drain::run(Way::InProcess, jobs, rounds).await?,
             What::Http => drain::run(Way::Http, jobs, rounds).await?,
             What::Sdk => drain::run(Way::Sdk, jobs, rounds).await?,
+            What::Held => held::run(Duration::from_secs(options.hold.max(1))).await?,
             What::Read => read::run().await?,
         }
     }
