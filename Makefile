@@ -4,6 +4,8 @@ CARGO ?= cargo
 ARGS ?=
 # How often `make chaos` runs.
 RUNS ?= 5
+# For how many seconds `make bench-log` holds a snapshot.
+HOLD ?= 600
 
 # What runs in the demonstration: four binaries, and the worker, an example of the SDK.
 PROGRAMS = -p tidemill-cli -p tidemill-ticker -p tidemill-mover -p tidemill-dispatcher -p tidemill-worker \
@@ -55,8 +57,8 @@ bench: bench-log bench-jobs ## Inserts and drains beside their baselines; ARGS="
 bench-build: prepare
 	$(CARGO) build --release --locked -p tidemill-benches -p tidemill-dispatcher -p tidemill-ticker --bins
 
-bench-log: bench-build ## What an insert costs
-	@target/release/tidemill-bench $(ARGS) insert
+bench-log: bench-build ## What an insert costs, and every step of the log under a snapshot held for HOLD seconds
+	@target/release/tidemill-bench $(ARGS) --hold $(HOLD) insert held
 
 bench-jobs: bench-build ## What a job costs, in-process, over HTTP and by the SDK, and how soon it starts
 	@target/release/tidemill-bench $(ARGS) whole in-process http sdk latency
