@@ -21,6 +21,12 @@ pub enum Command {
     Results { request: RequestId, results: Vec<(NamedLease, Outcome)>, reply: Reply<Answered> },
     /// Leases to extend, by milliseconds or the queue's setting.
     Heartbeat { request: RequestId, leases: Vec<(NamedLease, Option<u64>)>, reply: Reply<Answered> },
+    /// A lease whose job is about to be replaced by a stream.
+    Lend { request: RequestId, lease: Lease, reply: Reply<Answered> },
+    /// That stream is committed: so many jobs.
+    Streamed { lease: Lease, count: u64 },
+    /// Nobody knows whether something was committed: take the queue over again.
+    Doubt,
     /// The client is gone: its grab waits no longer.
     HangUp { request: RequestId },
     /// What is in the window of this job; `None` if nothing.
@@ -77,6 +83,24 @@ impl QueueHandle {
     /// [`Unavailable`]
     pub async fn heartbeat(&self, leases: Vec<(NamedLease, Option<u64>)>) -> Result<Answered, Unavailable> {
         self.ask(|request, reply| Command::Heartbeat { request, leases, reply }).await
+    }
+
+    /// A lease whose job is about to be replaced by a stream: answered when it is in the waiting room.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn lend(&self, lease: Lease) -> Result<Answered, Unavailable> {
+        self.ask(|request, reply| Command::Lend { request, lease, reply }).await
+    }
+
+    /// The stream of a lease is committed. A server that is gone reads it in the journal.
+    pub async fn streamed(&self, lease: Lease, count: u64) {
+        drop(self.0.send(Command::Streamed { lease, count }).await);
+    }
+
+    /// Whether the stream of a lease is committed, only the journal knows.
+    pub async fn doubt(&self) {
+        drop(self.0.send(Command::Doubt).await);
     }
 
     /// What the window knows of a job.

@@ -100,7 +100,7 @@ impl Metrics {
     pub(crate) fn answered(&self, answered: &Answered) {
         let (Answered::Grab { results, .. } | Answered::Results(results)) = answered else { return };
         for answer in results {
-            let outcome = match answer {
+            let outcome = match answer.answer {
                 Answer::Ok => "ok",
                 Answer::Already => "already",
                 Answer::Stale => "stale",

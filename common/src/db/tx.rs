@@ -158,6 +158,22 @@ impl<'a> Tx<'a> {
         self.session.run_batch(self.name, Commits::Yes, "commit").await
     }
 
+    /// Like [`Tx::commit`], with one last statement in the same message: the server waits for no client between the
+    /// two.
+    ///
+    /// # Errors
+    /// As [`Tx::commit`]; a statement that fails rolls back.
+    pub async fn commit_after(mut self, last: &str) -> Result<(), DbError> {
+        if self.failed {
+            return Err(self.session.error(self.name, DbCause::TransactionFailed));
+        }
+        self.ended = true;
+        let answer = self.session.run_batch(self.name, Commits::Yes, &format!("{last}; commit")).await;
+        // A definite error left the transaction open: it is rolled back when this is dropped.
+        self.ended = answer.as_ref().err().is_none_or(DbError::outcome_unknown);
+        answer
+    }
+
     /// Rolls back and waits for it.
     ///
     /// # Errors

@@ -49,6 +49,8 @@ pub struct JournalRow {
     pub epoch: Epoch,
     pub at: Timestamp,
     pub data: Vec<u8>,
+    /// What only the database knew when it was written.
+    pub note: Option<serde_json::Value>,
 }
 
 /// Every job queue of the database.
@@ -242,7 +244,7 @@ fn event(row: &Row) -> Result<EventRow, tokio_postgres::Error> {
 /// [`DbError`]; TM004 when the queue is no job queue any more.
 pub async fn journal(session: &mut Session, queue_id: i32) -> Result<(TickId, Vec<JournalRow>), DbError> {
     let op = "read journal";
-    let call = "select o_low_water, o_epoch, o_at, o_data from tidemill.read_journal($1)";
+    let call = "select o_low_water, o_epoch, o_at, o_data, o_note from tidemill.read_journal($1)";
     let rows = session.query(op, call, &[(&queue_id, Type::INT4)]).await?;
     let database = session.database();
     let read = || -> Result<(TickId, Vec<JournalRow>), tokio_postgres::Error> {
@@ -256,6 +258,7 @@ pub async fn journal(session: &mut Session, queue_id: i32) -> Result<(TickId, Ve
                     epoch: Epoch(row.try_get(1)?),
                     at: row.try_get(2)?,
                     data: row.try_get(3)?,
+                    note: row.try_get(4)?,
                 });
             }
         }

@@ -26,19 +26,19 @@ pub async fn journal_write(
     epoch: Epoch,
     seq: i64,
     data: Option<&[u8]>,
-    cold: Option<&Value>,
+    cold: Option<&str>,
 ) -> Result<Written, DbError> {
     let op = "write journal";
     let row = session
         .query_one(
             op,
-            "select o_at, o_answers from tidemill.journal_write($1, $2, $3, $4, $5)",
+            "select o_at, o_answers from tidemill.journal_write($1, $2, $3, $4, $5::jsonb)",
             &[
                 (&queue_id, Type::INT4),
                 (&epoch.0, Type::INT8),
                 (&seq, Type::INT8),
                 (&data, Type::BYTEA),
-                (&cold, Type::JSONB),
+                (&cold, Type::TEXT),
             ],
         )
         .await?;

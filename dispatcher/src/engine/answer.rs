@@ -7,6 +7,7 @@ use tidemill_common::lease::Lease;
 
 use super::entry::Event;
 use super::finish::Said;
+use super::finished::Children;
 use super::record::LeaseKey;
 use super::time::Micros;
 use super::window::Slot;
@@ -19,13 +20,35 @@ pub struct RequestId(pub u64);
 #[derive(Debug)]
 pub enum Answered {
     /// Jobs, and what became of the results that came with the grab, in their order.
-    Grab { jobs: Vec<Granted>, results: Vec<Answer> },
+    Grab { jobs: Vec<Granted>, results: Vec<Decided> },
     /// In the order of the request.
-    Results(Vec<Answer>),
+    Results(Vec<Decided>),
     /// In the order of the request.
     Heartbeat(Vec<Extended>),
+    /// Of a lease that is to be replaced by a stream: `ok` if it is live, and in the waiting room.
+    Lent { decided: Decided, epoch: i64 },
     /// The database refused the request's data; nothing of it happened.
     Refused(String),
+}
+
+/// What became of one result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    pub answer: Answer,
+    /// The new jobs of a replace that is `ok` or `already`, as far as they are known.
+    pub children: Option<Children>,
+}
+
+impl From<Answer> for Decided {
+    fn from(answer: Answer) -> Self {
+        Self { answer, children: None }
+    }
+}
+
+impl PartialEq<Answer> for Decided {
+    fn eq(&self, answer: &Answer) -> bool {
+        self.answer == *answer
+    }
 }
 
 /// A job on its way to a worker.
@@ -64,12 +87,25 @@ pub(super) enum ReplyKind {
     },
     Results(Vec<Pending>),
     Heartbeat(Vec<PendingExtension>),
+    Lent(Loan),
+}
+
+/// The answer to a stream that asks for its lease, as far as it is known before the commit.
+#[derive(Debug)]
+pub(super) enum Loan {
+    Known(Decided),
+    /// It moves to the waiting room with this unit.
+    Moved,
+    /// It is there, if it is live.
+    There(PendingExtension, LeaseKey),
 }
 
 /// A result's answer, as far as it is known before the commit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Pending {
-    Known(Answer),
+    Known(Decided),
+    /// Other jobs exist instead, once that is committed.
+    Replaced,
     /// The lease is being finished by another result, or by its end: what became of it counts, once that is committed.
     Deciding(LeaseKey, Said),
     /// The next of the waiting room's answers.

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use tidemill_common::api::{Answer, PreviousEnd};
 use tidemill_common::lease::Lease;
 
-use super::answer::{Answered, Extended, Granted, Pending, PendingExtension, Reply, ReplyKind};
+use super::answer::{Answered, Decided, Extended, Granted, Pending, PendingExtension, Reply, ReplyKind};
 use super::finish::Said;
+use super::finished::{Children, Finished};
 use super::flush::{Cold, Effect, Flush, Unit};
 use super::record::{self, Record, Resolution};
-use super::recover::Finished;
 use super::time::Micros;
 use super::window::{Held, Seat, Slot, State};
 use super::{Engine, previous};
@@ -22,11 +22,22 @@ pub(super) struct Group {
     pub(super) units: Vec<Unit>,
 }
 
+/// One of `finish`: an answer, or the ids of the jobs that exist instead.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum FinishAnswer {
+    Plain(Answer),
+    Replaced { ids: Vec<i64> },
+}
+
 /// `o_answers` of `tidemill.journal_write`.
 #[derive(Debug, Default, Deserialize)]
 pub struct ColdAnswers {
+    /// Ids of new jobs, of one replace each.
     #[serde(default)]
-    finish: VecDeque<Answer>,
+    insert: VecDeque<Vec<i64>>,
+    #[serde(default)]
+    finish: VecDeque<FinishAnswer>,
     /// New end in microseconds, 0 stale, -1 undecided.
     #[serde(default)]
     extend: VecDeque<i64>,
@@ -42,6 +53,7 @@ impl ColdAnswers {
             all.drain(..count.min(all.len())).collect()
         }
         Self {
+            insert: first(&mut self.insert, wanted.insert.len()),
             finish: first(&mut self.finish, wanted.finish.len()),
             extend: first(&mut self.extend, wanted.extend.len()),
             unpark: first(&mut self.unpark, wanted.unpark.len()),
@@ -99,6 +111,7 @@ impl Engine {
             cold.wait.extend_from_slice(&unit.cold.wait);
             cold.dead.extend_from_slice(&unit.cold.dead);
             cold.fail.extend_from_slice(&unit.cold.fail);
+            cold.insert.extend_from_slice(&unit.cold.insert);
             cold.finish.extend_from_slice(&unit.cold.finish);
             cold.extend.extend_from_slice(&unit.cold.extend);
             cold.unpark.extend_from_slice(&unit.cold.unpark);
@@ -108,7 +121,8 @@ impl Engine {
         Flush {
             seq,
             data: (!records.is_empty()).then(|| record::encode(&records)),
-            cold: (!cold.is_empty()).then(|| serde_json::json!(cold)),
+            cold: (!cold.is_empty())
+                .then(|| serde_json::to_string(&cold).expect("what goes there can be written as JSON")),
         }
     }
 
@@ -127,19 +141,26 @@ impl Engine {
         let mut own = cold.split(&unit.cold);
         let cold = &mut own;
         for ((lease, said), answer) in unit.said.iter().zip(&cold.finish) {
-            if *answer == Answer::Ok {
-                self.remember(*lease, said.finishes());
+            match answer {
+                FinishAnswer::Plain(Answer::Ok) => self.finished.remember(*lease, said.finishes()),
+                FinishAnswer::Plain(_) => {}
+                FinishAnswer::Replaced { ids } => {
+                    self.finished.remember_children(*lease, Children::new(ids.clone()));
+                }
             }
         }
         for (item, count) in unit.cold.unpark.iter().zip(&cold.unpark) {
             self.unparked(&item.kind, *count);
         }
         // The grants first: the answer to a grab tells of leases that now have an end.
-        let mut granted = Vec::new();
+        let (mut granted, mut replaced) = (Vec::new(), Vec::new());
         for effect in unit.effects {
             match effect {
                 Effect::Grant { slot, ms } => granted.extend(self.begin_lease(slot, at, ms)),
-                Effect::Lend { slot, ms } => granted.extend(self.lend(slot, at.plus_ms(ms))),
+                Effect::Lend { slot, ms } => granted.extend(self.begin_loan(slot, at.plus_ms(ms))),
+                Effect::Resolve { slot, how: Resolution::Replaced } => {
+                    replaced.extend(self.replaced(slot, cold.insert.pop_front().unwrap_or_default()));
+                }
                 Effect::Resolve { slot, how } => self.resolved(slot, how),
                 Effect::Release { slot } => self.released(slot, at),
                 Effect::Extend { slot, ms } => self.extended(slot, at.plus_ms(ms)),
@@ -149,14 +170,15 @@ impl Engine {
         let Some(Reply { request, kind }) = unit.reply else { return };
         let answered = match kind {
             ReplyKind::Grab { again, results } => {
-                let results = self.decided(&results, cold);
+                let results = self.decided(&results, &replaced, cold);
                 granted.extend(again.iter().filter_map(|(slot, lease)| self.grant_again(*slot, *lease)));
                 Answered::Grab { jobs: granted, results }
             }
-            ReplyKind::Results(results) => Answered::Results(self.decided(&results, cold)),
+            ReplyKind::Results(results) => Answered::Results(self.decided(&results, &replaced, cold)),
             ReplyKind::Heartbeat(leases) => {
                 Answered::Heartbeat(leases.iter().map(|pending| self.extension(*pending, cold)).collect())
             }
+            ReplyKind::Lent(loan) => Answered::Lent { decided: self.lent(loan, cold), epoch: self.epoch },
         };
         self.answers.push((request, answered));
     }
@@ -172,7 +194,7 @@ impl Engine {
         self.grant_again(slot, lease)
     }
 
-    fn lend(&mut self, slot: Slot, until: Micros) -> Option<Granted> {
+    fn begin_loan(&mut self, slot: Slot, until: Micros) -> Option<Granted> {
         let seat = self.window.remove(slot)?;
         let State::Granting(mut held) = seat.state else { return None };
         held.until = until;
@@ -217,8 +239,16 @@ impl Engine {
         if let Some(seat) = self.window.remove(slot)
             && let State::Finishing(Some(held)) = seat.state
         {
-            self.remember(held.lease, Finished::Resolved(how));
+            self.finished.remember(held.lease, Finished::Resolved(how));
         }
+    }
+
+    fn replaced(&mut self, slot: Slot, ids: Vec<i64>) -> Option<Children> {
+        let seat = self.window.remove(slot)?;
+        let State::Finishing(Some(held)) = seat.state else { return None };
+        let children = Children::new(ids);
+        self.finished.remember_children(held.lease, children.clone());
+        Some(children)
     }
 
     fn released(&mut self, slot: Slot, at: Micros) {
@@ -227,7 +257,7 @@ impl Engine {
         let held = held.clone();
         seat.entry.attempt -= 1;
         seat.entry.previous = Some(previous(&held.holder, PreviousEnd::Declined, at));
-        self.remember(held.lease, Finished::Released);
+        self.finished.remember(held.lease, Finished::Released);
         self.window.make_ready(slot);
     }
 
@@ -245,7 +275,7 @@ impl Engine {
         }
     }
 
-    fn extension(&self, pending: PendingExtension, cold: &mut ColdAnswers) -> Extended {
+    pub(super) fn extension(&self, pending: PendingExtension, cold: &mut ColdAnswers) -> Extended {
         match pending {
             PendingExtension::Stale => Extended::Stale,
             PendingExtension::Unavailable => Extended::Unavailable,
@@ -332,28 +362,36 @@ impl Engine {
         }
     }
 
-    fn decided(&self, results: &[Pending], cold: &mut ColdAnswers) -> Vec<Answer> {
+    fn decided(&self, results: &[Pending], replaced: &[Children], cold: &mut ColdAnswers) -> Vec<Decided> {
+        // In the order of the results.
+        let mut replaced = replaced.iter();
         let one = |pending: &Pending| match pending {
-            Pending::Known(answer) => *answer,
+            Pending::Known(decided) => decided.clone(),
+            Pending::Replaced => Decided { answer: Answer::Ok, children: replaced.next().cloned() },
             // Not finished after all: that result was refused. The lease is live: repeat.
             Pending::Deciding(lease, said) => {
-                self.repeated_result(*lease, *said).unwrap_or(Answer::Unavailable)
+                self.repeated_result(*lease, *said).unwrap_or(Answer::Unavailable.into())
             }
             Pending::Waiting(lease, said) => self.waiting_answer(*lease, *said, cold),
             Pending::Moving(slot, lease, said) => {
                 let told = self.waiting_answer(*lease, *said, cold);
-                if self.holds(*slot, *lease).is_some() { Answer::Unavailable } else { told }
+                if self.holds(*slot, *lease).is_some() { Answer::Unavailable.into() } else { told }
             }
         };
         results.iter().map(one).collect()
     }
 
     /// The next of the waiting room's answers; what it calls stale may have been finished by this very result before.
-    fn waiting_answer(&self, lease: record::LeaseKey, said: Said, cold: &mut ColdAnswers) -> Answer {
+    fn waiting_answer(&self, lease: record::LeaseKey, said: Said, cold: &mut ColdAnswers) -> Decided {
         match cold.finish.pop_front() {
-            Some(Answer::Stale) => self.repeated_result(lease, said).unwrap_or(Answer::Stale),
-            Some(answer) => answer,
-            None => Answer::Unavailable,
+            Some(FinishAnswer::Plain(Answer::Stale)) => {
+                self.repeated_result(lease, said).unwrap_or(Answer::Stale.into())
+            }
+            Some(FinishAnswer::Plain(answer)) => answer.into(),
+            Some(FinishAnswer::Replaced { ids }) => {
+                Decided { answer: Answer::Ok, children: Some(Children::new(ids)) }
+            }
+            None => Answer::Unavailable.into(),
         }
     }
 }

@@ -4,10 +4,10 @@ use rand::Rng;
 use tidemill_common::api::{Answer, Outcome, PreviousEnd};
 use tidemill_common::lease::Lease;
 
-use super::answer::{Pending, Reply, ReplyKind, RequestId};
-use super::flush::{Dead, Due, Effect, Failure, Finish, HolderItem, Unit, Wait};
+use super::answer::{Decided, Pending, Reply, ReplyKind, RequestId};
+use super::finished::Finished;
+use super::flush::{Dead, Due, Effect, Failure, Finish, HolderItem, Insert, Unit, Wait, new_jobs};
 use super::record::{EntryKey, LeaseKey, Record, Resolution};
-use super::recover::Finished;
 use super::window::{Held, Slot, State};
 use super::{Engine, previous};
 
@@ -31,7 +31,7 @@ impl Engine {
     /// One result. Only the newest lease of an entry, not yet ended, may finish it.
     pub(super) fn finish(&mut self, unit: &mut Unit, lease: Option<&Lease>, outcome: &Outcome) -> Pending {
         let Some(lease) = lease.filter(|l| l.queue_id == self.queue_id) else {
-            return Pending::Known(Answer::Stale);
+            return Pending::Known(Answer::Stale.into());
         };
         let key = LeaseKey { epoch: lease.epoch, number: lease.number };
         let entry = EntryKey { job: lease.job, put: lease.put };
@@ -42,11 +42,14 @@ impl Engine {
                 State::Leased(held, _) if held.lease == key => {
                     let same = (held.nonce, seat.entry.attempt, held.transactional);
                     if same != (lease.nonce, lease.attempt, lease.transactional) {
-                        return Pending::Known(Answer::Stale); // forged
+                        return Pending::Known(Answer::Stale.into()); // forged
                     }
                     let held = held.clone();
                     self.finish_leased(unit, slot, held, outcome);
-                    Pending::Known(Answer::Ok)
+                    match outcome {
+                        Outcome::Replace { .. } => Pending::Replaced,
+                        _ => Pending::Known(Answer::Ok.into()),
+                    }
                 }
                 State::Finishing(Some(held)) if held.lease == key && held.nonce == lease.nonce => {
                     Pending::Deciding(key, Said::of(outcome))
@@ -61,7 +64,8 @@ impl Engine {
                 | State::Leased(..)
                 | State::Finishing(_)
                 | State::Moving(_) => {
-                    Pending::Known(self.repeated_result(key, Said::of(outcome)).unwrap_or(Answer::Stale))
+                    let known = self.repeated_result(key, Said::of(outcome));
+                    Pending::Known(known.unwrap_or(Answer::Stale.into()))
                 }
             };
         }
@@ -69,7 +73,7 @@ impl Engine {
             return Pending::Known(answer);
         }
         if self.fold.holds(entry, key, self.now) {
-            return Pending::Known(Answer::Unavailable);
+            return Pending::Known(Answer::Unavailable.into());
         }
         // Not in the window: the lease may live in the waiting room, where the row decides.
         self.finish_waiting(unit, lease, outcome);
@@ -86,13 +90,19 @@ impl Engine {
                 _ => 0,
             },
             message: message(outcome).to_owned(),
+            jobs: match outcome {
+                Outcome::Replace { jobs } => Some(new_jobs(jobs)),
+                _ => None,
+            },
         });
     }
 
     /// The answer to a result for a lease that is finished, and committed; `None` if that is not known.
-    pub(super) fn repeated_result(&self, key: LeaseKey, said: Said) -> Option<Answer> {
-        let how = self.finished.get(&key)?;
-        Some(if said.is(*how) { Answer::Already } else { Answer::Stale })
+    pub(super) fn repeated_result(&self, key: LeaseKey, said: Said) -> Option<Decided> {
+        if !said.is(self.finished.get(key)?) {
+            return Some(Answer::Stale.into());
+        }
+        Some(Decided { answer: Answer::Already, children: self.finished.children(key).cloned() })
     }
 
     fn finish_leased(&mut self, unit: &mut Unit, slot: Slot, held: Held, outcome: &Outcome) {
@@ -100,9 +110,15 @@ impl Engine {
         seat.state = State::Finishing(Some(held.clone()));
         let (entry, lease) = (seat.entry.key, held.lease);
         match outcome {
-            Outcome::Complete { .. } | Outcome::Replace { .. } => {
+            Outcome::Complete { .. } => {
                 unit.resolve(Resolution::Completed, entry, lease);
                 unit.effects.push(Effect::Resolve { slot, how: Resolution::Completed });
+            }
+            Outcome::Replace { jobs } => {
+                // The n-th replaced entry of a flush is the n-th item here.
+                unit.cold.insert.push(Insert { jobs: new_jobs(jobs) });
+                unit.resolve(Resolution::Replaced, entry, lease);
+                unit.effects.push(Effect::Resolve { slot, how: Resolution::Replaced });
             }
             Outcome::Decline => {
                 unit.records.push(Record::Released { entry, lease });
@@ -219,12 +235,14 @@ pub(super) enum Said {
     TempFail,
     PermFail,
     Decline,
+    Replace,
 }
 
 impl Said {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Complete { .. } | Outcome::Replace { .. } => Self::Complete,
+            Outcome::Complete { .. } => Self::Complete,
+            Outcome::Replace { .. } => Self::Replace,
             Outcome::TempFail { .. } => Self::TempFail,
             Outcome::PermFail { .. } => Self::PermFail,
             Outcome::Decline => Self::Decline,
@@ -237,6 +255,7 @@ impl Said {
             Finished::Resolved(Resolution::Completed) => self == Self::Complete,
             Finished::Resolved(Resolution::Failed) => self == Self::PermFail,
             Finished::Resolved(Resolution::Retried | Resolution::Exhausted) => self == Self::TempFail,
+            Finished::Resolved(Resolution::Replaced) => self == Self::Replace,
             Finished::Resolved(Resolution::Lent | Resolution::Parked) => false,
             Finished::Released => self == Self::Decline,
         }
@@ -249,6 +268,7 @@ impl Said {
             Self::TempFail => Finished::Resolved(Resolution::Retried),
             Self::PermFail => Finished::Resolved(Resolution::Failed),
             Self::Decline => Finished::Released,
+            Self::Replace => Finished::Resolved(Resolution::Replaced),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What one flush carries: records for the journal, and what enters or leaves the waiting room with them.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
+use tidemill_common::api::{JobOptions, NewJob};
+use tidemill_common::id::QueueName;
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
@@ -16,12 +19,12 @@ pub struct Flush {
     pub seq: i64,
     /// Encoded records; `None` when only the waiting room is touched.
     pub data: Option<Vec<u8>>,
-    /// `i_cold`; `None` on the hot path.
-    pub cold: Option<serde_json::Value>,
+    /// `i_cold`, as JSON; `None` on the hot path.
+    pub cold: Option<String>,
 }
 
-/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `waiting_finish`, `waiting_extend` and `unpark`
-/// take them.
+/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`, `waiting_finish`, `waiting_extend`
+/// and `unpark` take them.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -30,6 +33,8 @@ pub(super) struct Cold {
     pub(super) dead: Vec<Dead>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) fail: Vec<Failure>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) insert: Vec<Insert>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) finish: Vec<Finish>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -40,9 +45,15 @@ pub(super) struct Cold {
 
 impl Cold {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { wait, dead, fail, finish, extend, unpark } = self;
+        let Self { wait, dead, fail, insert, finish, extend, unpark } = self;
         let (finish, extend, unpark) = (finish.is_empty(), extend.is_empty(), unpark.is_empty());
-        wait.is_empty() && dead.is_empty() && fail.is_empty() && finish && extend && unpark
+        wait.is_empty()
+            && dead.is_empty()
+            && fail.is_empty()
+            && insert.is_empty()
+            && finish
+            && extend
+            && unpark
     }
 }
 
@@ -103,6 +114,39 @@ pub(super) struct Finish {
     pub(super) outcome: &'static str,
     pub(super) delay_ms: u64,
     pub(super) message: String,
+    /// Of a replace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jobs: Option<NewJobs>,
+}
+
+/// The jobs of one replace.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Insert {
+    pub(super) jobs: NewJobs,
+}
+
+/// A JSON array of `{"queue", "type", "args", "options"}`, written once: the arguments pass as they came.
+pub(super) type NewJobs = Box<RawValue>;
+
+/// Writes the jobs of a replace down.
+pub(super) fn new_jobs(jobs: &[NewJob]) -> NewJobs {
+    #[derive(Serialize)]
+    struct Row {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue: Option<QueueName>,
+        r#type: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        args: Option<Box<RawValue>>,
+        #[serde(skip_serializing_if = "JobOptions::is_empty")]
+        options: JobOptions,
+    }
+    let row = |job: &NewJob| {
+        let queue = job.queue.clone();
+        let (r#type, args, options) = job.clone().into_parts();
+        Row { queue, r#type, args, options }
+    };
+    let rows: Vec<Row> = jobs.iter().map(row).collect();
+    serde_json::value::to_raw_value(&rows).expect("names, texts and JSON can be written as JSON")
 }
 
 #[derive(Debug, Clone, Serialize)]

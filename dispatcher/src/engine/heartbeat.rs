@@ -57,7 +57,7 @@ impl Engine {
                 | State::Moving(_) => PendingExtension::Stale,
             };
         }
-        if self.finished.contains_key(&key) {
+        if self.finished.get(key).is_some() {
             return PendingExtension::Stale;
         }
         if self.fold.holds(entry, key, self.now) {

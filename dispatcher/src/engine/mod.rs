@@ -9,9 +9,11 @@ mod answer;
 mod commit;
 mod entry;
 mod finish;
+mod finished;
 mod flush;
 mod grab;
 mod heartbeat;
+mod lend;
 mod polls;
 pub mod record;
 mod recover;
@@ -23,14 +25,15 @@ mod time;
 mod window;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 
-pub use answer::{Answered, Extended, Granted, RequestId};
+pub use answer::{Answered, Decided, Extended, Granted, RequestId};
 pub use commit::ColdAnswers;
 pub use entry::{Entry, Event, LogRow, previous};
+pub use finished::{Children, Note};
 pub use flush::Flush;
 pub use grab::Grab;
 pub use recover::Fold;
@@ -38,11 +41,11 @@ pub use search::Filter;
 pub use time::Micros;
 
 use commit::Group;
+use finished::FinishedLeases;
 use flush::Unit;
 use grab::Repeats;
 use polls::Polls;
-use record::LeaseKey;
-use recover::{Finished, Last};
+use recover::Last;
 use relief::Relief;
 use window::{Slot, State, Window};
 
@@ -93,8 +96,7 @@ pub struct Engine {
     in_flight: Option<Group>,
     /// Units at the front of `pending` that came from a flush the database refused: tried apart from the others.
     suspects: usize,
-    finished: HashMap<LeaseKey, Finished>,
-    finished_order: VecDeque<LeaseKey>,
+    finished: FinishedLeases,
     answers: Vec<(RequestId, Answered)>,
 }
 
@@ -150,12 +152,14 @@ impl Engine {
             pending: VecDeque::new(),
             in_flight: None,
             suspects: 0,
-            finished: HashMap::new(),
-            finished_order: VecDeque::new(),
+            finished: FinishedLeases::new(limits.finished),
             answers: Vec::new(),
         };
-        for (lease, how) in fold.finished.drain(..) {
-            engine.remember(lease, how);
+        for (lease, how, children) in fold.finished.drain(..) {
+            match children {
+                Some(children) => engine.finished.remember_children(lease, children),
+                None => engine.finished.remember(lease, how),
+            }
         }
         engine.fold = fold;
         engine
@@ -304,16 +308,5 @@ impl Engine {
         let replies = in_flight.chain(self.pending).filter_map(|u| u.reply.map(|r| r.request));
         let mut polls = self.polls;
         replies.chain(polls.take_all().into_iter().map(|poll| poll.request)).collect()
-    }
-
-    fn remember(&mut self, lease: LeaseKey, how: Finished) {
-        if self.finished.insert(lease, how).is_none() {
-            self.finished_order.push_back(lease);
-        }
-        if self.finished_order.len() > self.limits.finished
-            && let Some(oldest) = self.finished_order.pop_front()
-        {
-            self.finished.remove(&oldest);
-        }
     }
 }

@@ -42,6 +42,8 @@ pub enum Resolution {
     Lent,
     /// In the waiting room until somebody asks for its type.
     Parked,
+    /// Done, and other jobs exist instead.
+    Replaced,
 }
 
 /// One thing that happened.
@@ -271,6 +273,7 @@ impl Reader<'_> {
             3 => Resolution::Retried,
             4 => Resolution::Lent,
             5 => Resolution::Parked,
+            6 => Resolution::Replaced,
             _ => return Err(self.damaged()),
         };
         let count = self.count()?;
@@ -306,7 +309,8 @@ mod tests {
             Just(Resolution::Exhausted),
             Just(Resolution::Retried),
             Just(Resolution::Lent),
-            Just(Resolution::Parked)
+            Just(Resolution::Parked),
+            Just(Resolution::Replaced)
         ];
         let leased = (entry(), any::<i32>()).prop_map(|(entry, attempt)| LeasedEntry { entry, attempt });
         prop_oneof![

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidemill_common::api::{Previous, PreviousEnd};
 
 use super::entry::previous;
+use super::finished::{Children, Finished, FinishedThere, Note};
 use super::record::{EntryKey, Holder, LeaseKey, Record, Resolution};
 use super::time::Micros;
 use super::window::Held;
@@ -15,16 +16,9 @@ use super::window::Held;
 pub struct Fold {
     entries: HashMap<EntryKey, Folded>,
     /// Finished leases, oldest first: what `already` is answered from.
-    pub(super) finished: Vec<(LeaseKey, Finished)>,
+    pub(super) finished: Vec<(LeaseKey, Finished, Option<Children>)>,
     /// How many jobs of which type are parked.
     pub(super) parked: Vec<(String, u64)>,
-}
-
-/// How a lease was finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finished {
-    Resolved(Resolution),
-    Released,
 }
 
 /// What became of one entry.
@@ -47,8 +41,9 @@ impl Fold {
         self.parked.push((kind, count));
     }
 
-    /// Applies one journal row: records of the owner with `epoch`, written at `at`.
-    pub fn apply(&mut self, epoch: i64, at: Micros, records: Vec<Record>) {
+    /// Applies one journal row: records of the owner with `epoch`, written at `at`, and its note.
+    pub fn apply(&mut self, epoch: i64, at: Micros, records: Vec<Record>, mut note: Note) {
+        self.finished.extend(note.finished.drain(..).filter_map(FinishedThere::read));
         for record in records {
             match record {
                 Record::Leased { first, nonce, ms, holder, entries } => {
@@ -80,14 +75,18 @@ impl Fold {
                     {
                         folded.attempt -= 1;
                         folded.last = Last::Released(Some(previous(&held.holder, PreviousEnd::Declined, at)));
-                        self.finished.push((lease, Finished::Released));
+                        self.finished.push((lease, Finished::Released, None));
                     }
                 }
                 Record::Resolved { how, entries } => {
                     for (entry, lease) in entries {
                         self.entries.insert(entry, Folded { attempt: 0, last: Last::Resolved });
                         if !matches!(how, Resolution::Lent | Resolution::Parked) {
-                            self.finished.push((lease, Finished::Resolved(how)));
+                            let ids = match how {
+                                Resolution::Replaced => note.ids.pop_front(),
+                                _ => None,
+                            };
+                            self.finished.push((lease, Finished::Resolved(how), ids.map(Children::new)));
                         }
                     }
                 }

@@ -110,7 +110,7 @@ impl Parts {
 
     /// Throws the rest away, within bounds. Most clients send all before they listen: a connection that is closed under
     /// them is all they would hear of a refusal.
-    async fn discard(&mut self, deadline: Instant) {
+    pub(super) async fn discard(&mut self, deadline: Instant) {
         let mut discarded = 0;
         while discarded < DISCARDED_BYTES
             && let Ok(Some(part)) = self.next(deadline).await

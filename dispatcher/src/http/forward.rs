@@ -70,6 +70,10 @@ impl Call<'_> {
     /// Passes a request on and its answer back, untouched.
     pub(super) async fn relay(self, body: Bytes) -> Result<Response, Refusal> {
         let answer = self.send(body).await?;
+        self.pass_on(answer)
+    }
+
+    fn pass_on(&self, answer: reqwest::Response) -> Result<Response, Refusal> {
         let mut response = Response::builder().status(answer.status());
         for name in [CONTENT_TYPE, RETRY_AFTER] {
             if let Some(value) = answer.headers().get(&name) {
@@ -79,6 +83,12 @@ impl Call<'_> {
         response
             .body(Body::from_stream(answer.bytes_stream()))
             .map_err(|_| Refusal::new(ProblemKind::Internal, "the owner's answer cannot be passed on"))
+    }
+
+    /// Passes a stream of lines on while it arrives, and the answer back.
+    pub(super) async fn relay_lines(self, body: Body) -> Result<Response, Refusal> {
+        let request = self.request().header(CONTENT_TYPE, "application/x-ndjson");
+        self.pass_on(self.call(request.body(reqwest::Body::wrap_stream(body.into_data_stream()))).await?)
     }
 
     /// Asks, and takes the answer apart; a problem comes back as it is.
@@ -104,7 +114,7 @@ impl Call<'_> {
         Err(serde_json::from_slice::<Problem>(&text).map_or(garbled, Refusal::from_problem))
     }
 
-    async fn send(&self, body: Bytes) -> Result<reqwest::Response, Refusal> {
+    fn request(&self) -> reqwest::RequestBuilder {
         let url = format!("{}{}", self.address.trim_end_matches('/'), self.path);
         let mut request = self
             .state
@@ -115,9 +125,18 @@ impl Call<'_> {
         if let Some(value) = &self.passport.authorization {
             request = request.header(AUTHORIZATION, value);
         }
+        request
+    }
+
+    async fn send(&self, body: Bytes) -> Result<reqwest::Response, Refusal> {
+        let mut request = self.request();
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
+        self.call(request).await
+    }
+
+    async fn call(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Refusal> {
         request.send().await.map_err(|error| {
             tracing::warn!(%error, owner = self.address, "a request could not be forwarded to the queue's owner");
             self.unreachable("could not be reached")

@@ -21,6 +21,7 @@ mod pool;
 mod problem;
 mod produce;
 mod repeat;
+mod replace;
 mod results;
 mod state;
 mod steer;
@@ -45,6 +46,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/queues/{queue}/jobs", post(produce::produce))
         .route("/v1/grab", post(work::grab))
         .route("/v1/results", post(results::results))
+        .route("/v1/leases/{lease}/replace", post(replace::replace))
         .route("/v1/heartbeat", post(heartbeat::heartbeat))
         .route("/v1/queues", get(look::queues))
         .route("/v1/queues/{queue}", get(look::queue).put(steer::settings))

@@ -1,5 +1,7 @@
 //! Produce: `POST /v1/queues/{queue}/jobs`. Any dispatcher inserts; the answer leaves when the jobs are committed.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -7,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidemill_common::api::{InsertedJob, NewJob, ProblemKind, ProduceRequest, ProduceResponse, RawValue};
 use tidemill_common::db::{DbError, Session, Type};
-use tidemill_common::id::JobId;
+use tidemill_common::id::{JobId, QueueName};
 
 use super::auth::{Caller, Scope};
 use super::body::{self, Json, Media};
@@ -156,20 +158,26 @@ pub(super) fn job_id(text: String) -> Result<JobId, Refusal> {
 pub(super) struct Chunk {
     text: String,
     pub(super) jobs: usize,
+    /// The queues that jobs of a replace name.
+    pub(super) queues: BTreeSet<String>,
 }
 
 impl Chunk {
     pub(super) fn push(&mut self, job: NewJob) -> Result<(), Refusal> {
         #[derive(Serialize)]
         struct Row<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            queue: Option<&'a str>,
             r#type: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             args: Option<&'a RawValue>,
             #[serde(skip_serializing_if = "Option::is_none")]
             options: Option<&'a tidemill_common::api::JobOptions>,
         }
+        let queue = job.queue.clone();
         let (kind, args, options) = job.into_parts();
         let row = Row {
+            queue: queue.as_ref().map(QueueName::as_str),
             r#type: &kind,
             args: args.as_deref(),
             options: Some(&options).filter(|options| !options.is_empty()),
@@ -179,6 +187,7 @@ impl Chunk {
         self.text.push(if self.jobs == 0 { '[' } else { ',' });
         self.text.push_str(&row);
         self.jobs += 1;
+        self.queues.extend(queue.map(|queue| queue.as_str().to_owned()));
         Ok(())
     }
 

@@ -13,8 +13,10 @@ use super::forward::{Call, Passport};
 use super::group::{Groups, Place, merge, pick};
 use super::problem::Refusal;
 use super::state::ApiState;
+use super::{job, produce};
 use crate::command::{NamedLease, QueueHandle};
-use crate::engine::Answered;
+use crate::engine::{Answered, Decided};
+use tidemill_common::id::JobId;
 
 /// Items whose data the database refuses are searched for one by one; after so many the others must be sent again.
 const REFUSED: usize = 32;
@@ -29,17 +31,24 @@ pub(super) async fn results(
 ) -> Result<Json<ResultsResponse>, Refusal> {
     caller.check_somewhere(Scope::Work)?;
     let request: ResultsRequest = body::parsed(&headers, body, &state.limits).await?;
-    check_supported(&request.results)?;
+    check_new_jobs(&caller, &request.results)?;
     let results = hand_in(&state, &caller, &passport, request.results).await;
     Ok(body::ok(ResultsResponse { results }))
 }
 
-/// Refuses outcomes that do not exist yet.
-pub(super) fn check_supported(results: &[ResultItem]) -> Result<(), Refusal> {
-    match results.iter().position(|item| matches!(item.outcome, Outcome::Replace { .. })) {
-        Some(index) => Err(Refusal::not_yet(format!("/results/{index}/outcome"), "`replace`")),
-        None => Ok(()),
+/// The jobs of a replace: options that do not exist yet are refused; for another queue than the replaced job's the
+/// caller needs the right to produce there.
+pub(super) fn check_new_jobs(caller: &Caller, results: &[ResultItem]) -> Result<(), Refusal> {
+    for (index, item) in results.iter().enumerate() {
+        let Outcome::Replace { jobs } = &item.outcome else { continue };
+        for (n, job) in jobs.iter().enumerate() {
+            produce::check_supported(job, &format!("/results/{index}/jobs/{n}"))?;
+            if let Some(queue) = &job.queue {
+                caller.check(Scope::Produce, queue.as_str())?;
+            }
+        }
     }
+    Ok(())
 }
 
 /// Hands the results to the owners of their queues, all at once; answered when all is committed.
@@ -77,22 +86,34 @@ pub(super) async fn hand_in(
 #[derive(Debug, Clone)]
 struct Verdict {
     answer: Answer,
+    /// Of the new jobs, if it is a replace.
+    ids: Option<Vec<JobId>>,
     detail: Option<String>,
 }
 
 impl Verdict {
     fn new(answer: Answer) -> Self {
-        Self { answer, detail: None }
+        Self { answer, ids: None, detail: None }
+    }
+
+    fn of(decided: Decided) -> Result<Self, Refusal> {
+        let ids = match decided.children {
+            Some(new) if new.ids.len() as u64 == new.count => {
+                Some(new.ids.iter().map(|job| job::id(*job)).collect::<Result<_, _>>()?)
+            }
+            _ => None,
+        };
+        Ok(Self { answer: decided.answer, ids, detail: None })
     }
 
     fn on(self, lease: String) -> ResultAnswer {
-        ResultAnswer { lease, answer: self.answer, ids: None, detail: self.detail }
+        ResultAnswer { lease, answer: self.answer, ids: self.ids, detail: self.detail }
     }
 }
 
 /// What the owner in this process said, lease by lease.
-pub(super) fn answers(leases: Vec<String>, answers: Vec<Answer>) -> Vec<ResultAnswer> {
-    leases.into_iter().zip(answers).map(|(lease, answer)| Verdict::new(answer).on(lease)).collect()
+pub(super) fn answers(leases: Vec<String>, answers: Vec<Decided>) -> Result<Vec<ResultAnswer>, Refusal> {
+    leases.into_iter().zip(answers).map(|(lease, decided)| Ok(Verdict::of(decided)?.on(lease))).collect()
 }
 
 /// Asks the owner in this process. If the database refuses the data, halves are tried, until the item is found.
@@ -104,13 +125,14 @@ async fn here(handle: &QueueHandle, items: &[(NamedLease, Outcome)]) -> Vec<Verd
         let part = items.get(from..to).unwrap_or_default();
         match handle.results(part.to_vec()).await {
             Ok(Answered::Results(answers)) => {
-                for (verdict, answer) in verdicts.iter_mut().skip(from).zip(answers) {
-                    *verdict = Verdict::new(answer);
+                for (verdict, decided) in verdicts.iter_mut().skip(from).zip(answers) {
+                    let answer = decided.answer;
+                    *verdict = Verdict::of(decided).unwrap_or_else(|_| Verdict::new(answer));
                 }
             }
             Ok(Answered::Refused(why)) if part.len() == 1 => {
                 if let Some(verdict) = verdicts.get_mut(from) {
-                    *verdict = Verdict { answer: Answer::Refused, detail: Some(why) };
+                    *verdict = Verdict { answer: Answer::Refused, ids: None, detail: Some(why) };
                 }
                 refused += 1;
             }
@@ -118,7 +140,10 @@ async fn here(handle: &QueueHandle, items: &[(NamedLease, Outcome)]) -> Vec<Verd
                 let middle = from + (to - from) / 2;
                 open.extend([(middle, to), (from, middle)]);
             }
-            Ok(Answered::Refused(_) | Answered::Grab { .. } | Answered::Heartbeat(_)) | Err(_) => {}
+            Ok(
+                Answered::Refused(_) | Answered::Grab { .. } | Answered::Heartbeat(_) | Answered::Lent { .. },
+            )
+            | Err(_) => {}
         }
     }
     verdicts
@@ -135,7 +160,8 @@ async fn there(
     let call = Call { state, passport, address, method: Method::POST, path, wait: Duration::ZERO };
     match call.ask::<ResultsResponse>(&ResultsRequest { results }).await {
         Ok(response) => {
-            response.results.into_iter().map(|r| Verdict { answer: r.answer, detail: r.detail }).collect()
+            let verdict = |r: ResultAnswer| Verdict { answer: r.answer, ids: r.ids, detail: r.detail };
+            response.results.into_iter().map(verdict).collect()
         }
         Err(_) => Vec::new(),
     }

@@ -17,6 +17,7 @@ use super::auth::Caller;
 use super::body::{Json, Parts, check_depth};
 use super::problem::Refusal;
 use super::produce::{CHUNK_JOBS, Chunk, check_supported, job_id, refused};
+use super::replace::DISCARD;
 use super::state::{ApiState, Limits};
 
 /// Bytes of jobs after which a chunk is inserted, however few jobs that are.
@@ -56,7 +57,8 @@ pub(super) async fn produce(
     }
 }
 
-enum Stopped {
+/// Why a stream came to nothing.
+pub(super) enum Stopped {
     Body(Refusal),
     Database(DbError),
 }
@@ -106,7 +108,7 @@ impl Ends {
 }
 
 /// The lines of a body, as chunks of jobs.
-struct Lines {
+pub(super) struct Lines {
     parts: Parts,
     limits: Limits,
     /// What has arrived; up to `start` it is read.
@@ -114,6 +116,10 @@ struct Lines {
     start: usize,
     ended: bool,
     number: usize,
+    /// The number of the last chunk's first line.
+    chunk_at: usize,
+    /// Jobs may name a queue.
+    of_replace: bool,
     deadline: Instant,
 }
 
@@ -127,12 +133,30 @@ impl Lines {
             start: 0,
             ended: false,
             number: 0,
+            chunk_at: 0,
+            of_replace: false,
             deadline,
         }
     }
 
+    /// The jobs that are to exist instead of another.
+    pub(super) fn of_replace(body: Body, limits: Limits) -> Self {
+        Self { of_replace: true, ..Self::new(body, limits) }
+    }
+
+    /// The numbers of the last chunk's lines.
+    pub(super) fn piece(&self) -> Range<usize> {
+        self.chunk_at..self.number
+    }
+
+    /// Throws the rest away, within bounds: most clients send all before they listen.
+    pub(super) async fn discard(&mut self) {
+        self.parts.discard(self.deadline.min(Instant::now() + DISCARD)).await;
+    }
+
     /// The next jobs; none at the end of the body.
-    async fn chunk(&mut self) -> Result<Chunk, Refusal> {
+    pub(super) async fn chunk(&mut self) -> Result<Chunk, Refusal> {
+        self.chunk_at = self.number;
         let deadline = self.deadline.min(Instant::now() + self.limits.body_wait);
         let mut chunk = Chunk::default();
         while chunk.jobs < CHUNK_JOBS && chunk.bytes() < CHUNK_BYTES {
@@ -144,7 +168,11 @@ impl Lines {
                 continue;
             }
             check_depth(line, self.limits.json_depth)?;
-            let Line(job) = parse(line).map_err(|faults| Refusal::invalid(below(&place, faults)))?;
+            let job = match self.of_replace {
+                true => parse::<NewJob>(line),
+                false => parse::<Line>(line).map(|Line(job)| job),
+            };
+            let job = job.map_err(|faults| Refusal::invalid(below(&place, faults)))?;
             check_supported(&job, &place)?;
             chunk.push(job)?;
         }

@@ -46,7 +46,7 @@ pub(super) async fn grab(
 ) -> Result<Response, Refusal> {
     let bytes = body::json(&headers, body, &state.limits).await?;
     let mut request: GrabRequest = parse(&bytes).map_err(Refusal::invalid)?;
-    results::check_supported(&request.results)?;
+    results::check_new_jobs(&caller, &request.results)?;
     for queue in &request.queues {
         caller.check(Scope::Work, queue.as_str())?;
     }
@@ -151,10 +151,12 @@ impl Worker<'_> {
             Ok(Answered::Grab { jobs, results: answers }) => {
                 let leases = results.iter().map(|item| item.lease.clone()).collect();
                 let jobs = jobs_of(&source.name, jobs)?;
-                Ok(Some(answer(jobs, results::answers(leases, answers))))
+                Ok(Some(answer(jobs, results::answers(leases, answers)?)))
             }
             Ok(Answered::Refused(_)) => Ok(None),
-            Ok(Answered::Results(_) | Answered::Heartbeat(_)) | Err(_) => Err(nobody(source.name.as_str())),
+            Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
+                Err(nobody(source.name.as_str()))
+            }
         }
     }
 
@@ -263,7 +265,9 @@ impl Worker<'_> {
         match handle.grab(self.order(wait), Vec::new()).await {
             Ok(Answered::Grab { jobs, .. }) => jobs_of(name, jobs),
             Ok(Answered::Refused(why)) => Err(Refusal::fault("", why)),
-            Ok(Answered::Results(_) | Answered::Heartbeat(_)) | Err(_) => Err(nobody(name.as_str())),
+            Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
+                Err(nobody(name.as_str()))
+            }
         }
     }
 

@@ -81,6 +81,8 @@ pub(crate) enum Lost {
         #[source]
         source: DbError,
     },
+    #[error("a stream's commit has no known end")]
+    Stream,
     #[error("the database's answers are not what this program knows")]
     Answers(#[source] serde_json::Error),
     #[error("the journal holds what this program does not know")]
@@ -192,7 +194,9 @@ impl QueueServer {
         let mut fold = Fold::default();
         let folded = rows.len();
         for row in rows {
-            fold.apply(row.epoch.0, row.at.into(), record::decode(&row.data).map_err(Lost::Journal)?);
+            let records = record::decode(&row.data).map_err(Lost::Journal)?;
+            let note = row.note.map(serde_json::from_value).transpose().map_err(Lost::Answers)?;
+            fold.apply(row.epoch.0, row.at.into(), records, note.unwrap_or_default());
         }
         for (kind, count) in dispatch::parked_types(&mut read, id).await.map_err(doubt)? {
             fold.parked(kind, count.unsigned_abs());

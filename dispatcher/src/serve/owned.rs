@@ -45,6 +45,8 @@ pub(super) struct Owned {
     look_at: Instant,
     look_wait: Duration,
     leaving: bool,
+    /// A stream's commit has no known end.
+    doubted: bool,
 }
 
 /// Between two looks for a new tick, when nothing is heard of any.
@@ -86,6 +88,7 @@ impl Owned {
             look_at: Instant::now(),
             look_wait: LOOK.0,
             leaving: false,
+            doubted: false,
         }
     }
 
@@ -131,6 +134,12 @@ impl Owned {
                 self.replies.insert(request, reply);
                 self.engine.heartbeat(request, &leases);
             }
+            Command::Lend { request, lease, reply } => {
+                self.replies.insert(request, reply);
+                self.engine.lend(request, Some(&lease));
+            }
+            Command::Streamed { lease, count } => self.engine.streamed(&lease, count),
+            Command::Doubt => self.doubted = true,
             Command::HangUp { request } => {
                 self.engine.hang_up(request);
                 self.replies.remove(&request);
@@ -204,6 +213,9 @@ impl Owned {
     /// # Errors
     /// [`Lost`] when this process must not act as owner any more.
     pub(super) async fn happen(&mut self) -> Result<(), Lost> {
+        if self.doubted {
+            return Err(Lost::Stream);
+        }
         self.start();
         let wake_at = self.next_instant();
         tokio::select! {
@@ -296,7 +308,7 @@ fn write(mut session: Session, queue_id: i32, epoch: Epoch, flush: Flush) -> Wor
         failpoint!("dispatcher.before_flush");
         let Flush { seq, data, cold } = flush;
         let written =
-            work::journal_write(&mut session, queue_id, epoch, seq, data.as_deref(), cold.as_ref()).await;
+            work::journal_write(&mut session, queue_id, epoch, seq, data.as_deref(), cold.as_deref()).await;
         failpoint!("dispatcher.after_flush");
         (session, written)
     })

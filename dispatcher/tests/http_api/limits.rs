@@ -22,8 +22,6 @@ async fn what_is_not_valid_is_refused_by_its_place() {
         (json!({"type": "t", "args": {"a": ["b\u{0}"]}}), "/args/a/0"),
         (json!({"type": "t", "max_attempts": 0}), "/max_attempts"),
         (json!({"type": "t", "priority": 1}), "/priority"),
-        (json!({"type": "t", "key": "k"}), "/key"),
-        (json!({"type": "t", "coalesce_key": "k"}), "/coalesce_key"),
         (json!({"type": "t", "cancel_key": "1"}), "/cancel_key"),
         (json!({"type": "t", "timeout_ms": 1}), "/timeout_ms"),
         (json!({"jobs": [{"type": "t"}, {"type": "t", "unique": {"key": "u"}}]}), "/jobs/1/unique"),
@@ -33,8 +31,8 @@ async fn what_is_not_valid_is_refused_by_its_place() {
         assert!(!detail.is_empty(), "{body}");
     }
     let mut bad = grab(&["mail"], 0);
-    bad["where"] = json!({"id": "1"});
-    assert!(node.post("/v1/grab", bad).await.fault("/where").contains("not supported yet"));
+    bad["where"] = json!({"coalesce_key": ""});
+    node.post("/v1/grab", bad).await.fault("/where/coalesce_key");
     for (field, value) in
         [("queues", json!([])), ("max", json!(0)), ("lease_ms", json!(999)), ("wait_ms", json!(30_001))]
     {
@@ -42,8 +40,8 @@ async fn what_is_not_valid_is_refused_by_its_place() {
         bad[field] = value;
         node.post("/v1/grab", bad).await.fault(&format!("/{field}"));
     }
-    let replace = json!({"results": [{"lease": "l", "outcome": "replace", "jobs": []}]});
-    node.post("/v1/results", replace).await.fault("/results/0/outcome");
+    let replace = json!({"results": [{"lease": "l", "outcome": "replace", "jobs": [{"type": "t", "cancel_key": "1"}]}]});
+    node.post("/v1/results", replace).await.fault("/results/0/jobs/0/cancel_key");
     let progress =
         json!({"worker": {"instance": uuid::Uuid::new_v4()}, "leases": [{"lease": "l", "progress": {}}]});
     node.post("/v1/heartbeat", progress).await.fault("/leases/0/progress");

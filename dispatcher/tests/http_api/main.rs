@@ -3,4 +3,6 @@
 mod contract;
 mod forward;
 mod limits;
+mod replace;
+mod search;
 mod support;

@@ -137,7 +137,7 @@ impl Server {
 
     pub(crate) async fn result(&self, lease: Lease, outcome: Outcome) -> Answer {
         match self.handle.results(vec![(Some(lease), outcome)]).await.unwrap() {
-            Answered::Results(answers) => answers[0],
+            Answered::Results(answers) => answers[0].answer,
             other => panic!("not the answer to results: {other:?}"),
         }
     }

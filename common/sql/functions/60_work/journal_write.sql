@@ -1,18 +1,18 @@
 -- Function: tidemill.journal_write(queue_id, epoch, seq, data, cold)
 --
---   One flush of a job queue's owner, in autocommit: fence, then one journal row for
---   everything that happened to entries since the last flush, and what leaves or enters
---   the waiting room with it. Either all of it is committed or nothing.
+--   One flush of a job queue's owner, in autocommit: fence, then what enters or leaves the
+--   waiting room and which jobs are new, then one journal row for everything that happened
+--   to entries since the last flush. Either all of it is committed or nothing.
 --
 -- Parameters:
 --   i_seq   - number of the flush within the epoch, rising
 --   i_data  - encoded records (dispatcher/src/engine/record.rs), NULL when there are none
---   i_cold  - NULL, or {"wait": [...], "dead": [...], "fail": [...], "finish": [...], "extend": [...],
---             "unpark": [...]}, the arguments of waiting_add, dead_add, failure_add, waiting_finish,
---             waiting_extend, unpark, carried out in this order
+--   i_cold  - NULL, or {"wait": [...], "dead": [...], "fail": [...], "insert": [...], "finish": [...],
+--             "extend": [...], "unpark": [...]}, the arguments of waiting_add, dead_add, failure_add,
+--             jobs_insert, waiting_finish, waiting_extend, unpark, carried out in this order
 -- Returns: o_at - clock_timestamp() behind the fence, what lease ends are counted from;
---          o_answers - {"finish": [...], "extend": [...], "unpark": [...]} in the order given,
---                      NULL without i_cold
+--          o_answers - {"insert": [...], "finish": [...], "extend": [...], "unpark": [...]} in the
+--                      order given, NULL without i_cold
 -- Errors: TM001 fenced, TM004, TM006; class 22 when an item holds data PostgreSQL refuses
 -- Who: tidemill_dispatcher. Locks: the fence, shared; waiting rows by SKIP LOCKED only.
 create or replace function tidemill.journal_write(i_queue_id int4, i_epoch int8, i_seq int8, i_data bytea, i_cold jsonb,
@@ -22,25 +22,36 @@ volatile
 security definer
 set search_path = pg_catalog, pgq, tidemill, pg_temp
 as $$
+declare
+    v_note jsonb;
 begin
     perform tidemill.fence(i_queue_id, i_epoch);
     o_at := clock_timestamp();
-    if i_data is not null then
-        -- Rotation changes the current table under the exclusive fence: read here, it holds.
-        execute format('insert into tidemill.%I (j_epoch, j_seq, j_at, j_data) values ($1, $2, $3, $4)',
-                       'journal_' || i_queue_id || '_' || (select q.queue_cur_table from pgq.queue q where q.queue_id = i_queue_id))
-            using i_epoch, i_seq, o_at, i_data;
-    end if;
     if i_cold is not null then
         perform tidemill.waiting_add(i_queue_id, o_at, i_cold -> 'wait');
         perform tidemill.dead_add(i_queue_id, o_at, i_cold -> 'dead');
         perform tidemill.failure_add(i_queue_id, o_at, i_cold -> 'fail');
-        o_answers := jsonb_build_object(
-            'finish', tidemill.waiting_finish(i_queue_id, o_at, i_cold -> 'finish'),
-            'extend', tidemill.waiting_extend(i_queue_id, o_at, i_cold -> 'extend'));
+        o_answers := '{}';
+        if i_cold ? 'insert' then
+            o_answers := jsonb_build_object('insert', tidemill.jobs_insert(i_queue_id, i_cold -> 'insert'));
+            v_note := jsonb_build_object('ids', o_answers -> 'insert');
+        end if;
+        if i_cold ? 'finish' then
+            o_answers := o_answers || jsonb_build_object('finish', tidemill.waiting_finish(i_queue_id, o_at, i_cold -> 'finish'));
+            v_note := tidemill.finished_note(v_note, i_cold -> 'finish', o_answers -> 'finish');
+        end if;
+        if i_cold ? 'extend' then
+            o_answers := o_answers || jsonb_build_object('extend', tidemill.waiting_extend(i_queue_id, o_at, i_cold -> 'extend'));
+        end if;
         if i_cold ? 'unpark' then
             o_answers := o_answers || jsonb_build_object('unpark', tidemill.unpark(i_queue_id, i_cold -> 'unpark'));
         end if;
+    end if;
+    if i_data is not null or v_note is not null then
+        -- Rotation changes the current table under the exclusive fence: read here, it holds. \x01 is no record.
+        execute format('insert into tidemill.%I (j_epoch, j_seq, j_at, j_data, j_note) values ($1, $2, $3, $4, $5)',
+                       'journal_' || i_queue_id || '_' || (select q.queue_cur_table from pgq.queue q where q.queue_id = i_queue_id))
+            using i_epoch, i_seq, o_at, coalesce(i_data, '\x01'), v_note;
     end if;
 end;
 $$;

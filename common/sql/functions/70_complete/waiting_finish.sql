@@ -1,13 +1,14 @@
 -- Function: tidemill.waiting_finish(queue_id, at, items)
 --
 --   Results of leases that live in the waiting room: whoever removes the row under its
---   lease decides. complete removes it; temp_fail puts it back as a retry (or, attempts
+--   lease decides. complete removes it; replace removes it and inserts its jobs; temp_fail puts it back as a retry (or, attempts
 --   exhausted, among the dead); perm_fail moves it to the dead; decline makes it due at
 --   once with the attempt not counted.
 --
--- Parameters: i_items - array of {"job","put","attempt","epoch","no","nonce","outcome","delay_ms","message"}
--- Returns: array, in the order given, of 'ok', 'stale' (no such live lease), or 'unavailable'
---          (a worker's own transaction holds the row and will decide)
+-- Parameters: i_items - array of {"job","put","attempt","epoch","no","nonce","outcome","delay_ms","message",
+--   "jobs"}; jobs of a replace, as for tidemill.jobs_insert
+-- Returns: array, in the order given, of 'ok', {"ids": [...]} (a replace, ok), 'stale' (no such live
+--          lease), or 'unavailable' (a worker's own transaction holds the row and will decide)
 -- Who: called by journal_write only, behind the fence. Locks: SKIP LOCKED on the rows.
 create or replace function tidemill.waiting_finish(i_queue_id int4, i_at timestamptz, i_items jsonb)
 returns jsonb
@@ -24,7 +25,7 @@ begin
     select j.max_attempts into v_default from tidemill.job_queue j where j.queue_id = i_queue_id;
     for v_item in
         select * from jsonb_to_recordset(i_items)
-            as i (job int8, put int4, attempt int4, epoch int8, no int8, nonce int8, outcome text, delay_ms int8, message text)
+            as i (job int8, put int4, attempt int4, epoch int8, no int8, nonce int8, outcome text, delay_ms int8, message text, jobs jsonb)
     loop
         delete from tidemill.waiting w
          where (w.queue_id, w.job_id) in (
@@ -40,6 +41,11 @@ begin
                  where l.queue_id = i_queue_id and l.job_id = v_item.job and l.kind = 'leased' and l.due > i_at
                    and l.lease_epoch = v_item.epoch and l.lease_no = v_item.no and l.lease_nonce = v_item.nonce)
                 then 'unavailable' else 'stale' end);
+            continue;
+        end if;
+        if v_item.outcome = 'replace' then
+            v_answers := v_answers || jsonb_build_array(jsonb_build_object(
+                'ids', tidemill.jobs_insert(i_queue_id, jsonb_build_array(jsonb_build_object('jobs', v_item.jobs))) -> 0));
             continue;
         end if;
         v_answers := v_answers || to_jsonb('ok'::text);

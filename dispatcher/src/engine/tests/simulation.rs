@@ -21,6 +21,9 @@ const EVENTS: &[&str] = &[
     "heartbeat unavailable",
     "job found by a search",
     "job parked",
+    "job replaced",
+    "job replaced already",
+    "job replaced by a stream",
     "jobs promoted",
     "lease extended",
     "lease granted",
@@ -78,7 +81,8 @@ fn happen(world: &mut World, step: usize) -> Checked {
             world.take_over(process)?;
         }
         260..300 => world.begin_work(),
-        300..330 => world.end_work(dice % 3 != 0)?,
+        300..312 => world.end_work(dice % 3 != 0)?,
+        312..330 => world.end_stream()?,
         330..400 => {
             let ms = world.rng.random_range(1..100);
             world.pass(ms);
@@ -125,7 +129,8 @@ fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
             Ok(())
         }
         930..960 => world.look_at_clock(index),
-        960..996 => world.renew(index),
+        960..976 => world.renew(index),
+        976..996 => world.begin_stream(index),
         _ => {
             let sent = [Sent::Answered, Sent::CommittedUnheard, Sent::LostUnheard, Sent::InLimbo];
             let sent = sent[world.rng.random_range(0..sent.len())];
@@ -142,6 +147,7 @@ fn come_to_rest(world: &mut World) -> Checked {
         let commit = world.rng.random_bool(0.5);
         world.end_limbo(commit)?;
         world.end_work(commit)?;
+        world.end_stream()?;
     }
     world.pass(3_000);
     world.audit()?;

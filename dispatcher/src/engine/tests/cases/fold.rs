@@ -77,7 +77,7 @@ fn an_extension_of_an_older_lease_changes_nothing() {
         lease: record::LeaseKey { epoch: EPOCH, number: old.lease.number },
         ms: 10 * LEASE_MS,
     };
-    rig.journal.push((rig.now, vec![extended]));
+    rig.journal.push((rig.now, vec![extended], serde_json::json!({})));
     let mut next = rig.successor();
     next.load(&["a"]);
     assert_eq!(next.engine.deadline(), Some(new.ends_at));

@@ -8,6 +8,7 @@ mod lease;
 mod polls;
 mod relief;
 mod repeats;
+mod replace;
 mod search;
 mod window;
 
@@ -48,7 +49,7 @@ const LIMITS: Limits = Limits {
 struct Rig {
     engine: Engine,
     now: Micros,
-    journal: Vec<(Micros, Vec<Record>)>,
+    journal: Vec<(Micros, Vec<Record>, serde_json::Value)>,
     next_request: u64,
     next_job: i64,
     tick: i64,
@@ -111,20 +112,24 @@ impl Rig {
         let count = |section: &str| flushed.cold[section].as_array().map_or(0, Vec::len);
         let (finish, extend) = (vec!["stale"; count("finish")], vec![0; count("extend")]);
         let unpark = vec![0; count("unpark")];
+        let insert: Vec<Vec<usize>> = cold(&flushed, "insert", "jobs")
+            .iter()
+            .map(|jobs| (1_001..=1_000 + jobs.as_array().unwrap().len()).collect())
+            .collect();
+        let note = serde_json::json!({ "ids": insert });
         let answers =
-            serde_json::from_value(serde_json::json!({"finish": finish, "extend": extend, "unpark": unpark}))
-                .unwrap();
-        Some(self.write(flushed, answers))
+            serde_json::json!({"insert": insert, "finish": finish, "extend": extend, "unpark": unpark});
+        Some(self.write(flushed, note, serde_json::from_value(answers).unwrap()))
     }
 
     fn commit_answering(&mut self, answers: &str) -> Option<Flushed> {
         let flushed = self.take()?;
-        Some(self.write(flushed, serde_json::from_str(answers).unwrap()))
+        Some(self.write(flushed, serde_json::json!({}), serde_json::from_str(answers).unwrap()))
     }
 
-    fn write(&mut self, flushed: Flushed, answers: ColdAnswers) -> Flushed {
+    fn write(&mut self, flushed: Flushed, note: serde_json::Value, answers: ColdAnswers) -> Flushed {
         self.now = self.now.plus_ms(1);
-        self.journal.push((self.now, flushed.records.clone()));
+        self.journal.push((self.now, flushed.records.clone(), note));
         self.engine.committed(self.now, answers);
         flushed
     }
@@ -134,7 +139,7 @@ impl Rig {
         let flush = self.engine.take_flush()?;
         Some(Flushed {
             records: flush.data.map(|data| record::decode(&data).unwrap()).unwrap_or_default(),
-            cold: flush.cold.unwrap_or_default(),
+            cold: flush.cold.map(|cold| serde_json::from_str(&cold).unwrap()).unwrap_or_default(),
         })
     }
 
@@ -207,8 +212,9 @@ impl Rig {
     /// A new owner that folded this one's journal, and has read nothing yet.
     fn successor(&self) -> Rig {
         let mut fold = Fold::default();
-        for (at, records) in &self.journal {
-            fold.apply(EPOCH, *at, records.clone());
+        for (at, records, note) in &self.journal {
+            let note = serde_json::from_value(note.clone()).unwrap();
+            fold.apply(EPOCH, *at, records.clone(), note);
         }
         let rng = SmallRng::seed_from_u64(2);
         let mut engine = Engine::new((QUEUE, SUB), EPOCH + 1, SETTINGS, LIMITS, 0, fold, rng);
@@ -265,7 +271,7 @@ fn granted(answered: Answered) -> Vec<Granted> {
 
 fn decided(answered: Answered) -> Vec<Answer> {
     match answered {
-        Answered::Results(answers) => answers,
+        Answered::Results(answers) => answers.into_iter().map(|decided| decided.answer).collect(),
         other => panic!("no answer to results: {other:?}"),
     }
 }

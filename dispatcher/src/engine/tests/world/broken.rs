@@ -37,10 +37,14 @@ pub(in crate::engine::tests) enum Broken {
     ParkedPassed,
     /// A new owner does not know what is parked.
     ParkedForgotten,
+    /// A streamed replace is committed under any epoch.
+    StreamNotFenced,
+    /// A streamed replace does not look whether its lease is still live.
+    StreamIgnoresItsLease,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 17] = [
+    pub(in crate::engine::tests) const ALL: [Self; 19] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -58,5 +62,7 @@ impl Broken {
         Self::MovedLeaseForgotten,
         Self::ParkedPassed,
         Self::ParkedForgotten,
+        Self::StreamNotFenced,
+        Self::StreamIgnoresItsLease,
     ];
 }

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::broken::Broken;
 use super::truth::{Checked, Truth, Violation, require};
 use super::waiting::Waiting;
-use crate::engine::record::{self, EntryKey, Record};
+use crate::engine::record::{self, EntryKey, Record, Resolution};
 use crate::engine::{Fold, LogRow, Micros};
 
 pub(in crate::engine::tests) const SUB: i32 = 70;
@@ -47,6 +47,7 @@ struct JournalRow {
     seq: i64,
     at: Micros,
     data: Vec<u8>,
+    note: Value,
 }
 
 /// One call of `journal_write`.
@@ -79,6 +80,7 @@ pub(in crate::engine::tests) struct Database {
     pub(in crate::engine::tests) broken: Option<Broken>,
     pub(in crate::engine::tests) now: Micros,
     next_xid: i64,
+    pub(super) next_job: i64,
     /// Transactions in progress that have an id.
     pub(super) open: BTreeSet<i64>,
     pub(in crate::engine::tests) log: Vec<Logged>,
@@ -104,6 +106,7 @@ impl Database {
             broken,
             now: Micros(1_000_000_000),
             next_xid: 101,
+            next_job: 1,
             open: BTreeSet::new(),
             log: Vec::new(),
             ticks: vec![Tick { id: 1, xmin: 100, xmax: 100 }],
@@ -208,7 +211,7 @@ impl Database {
         Some(self.epoch)
     }
 
-    fn fenced(&self, epoch: i64) -> bool {
+    pub(super) fn fenced(&self, epoch: i64) -> bool {
         epoch != self.epoch && self.broken != Some(Broken::FenceNotChecked)
     }
 
@@ -239,6 +242,14 @@ impl Database {
                 items.iter().any(|i| i["message"].as_str().is_some_and(|m| m.contains('\0')))
             })
         };
+        let nowhere = |section: &str| {
+            let items = write.cold[section].as_array().into_iter().flatten();
+            let mut jobs = items.filter_map(|item| item["jobs"].as_array()).flatten();
+            jobs.any(|job| job["queue"] == "nowhere")
+        };
+        if nowhere("insert") || nowhere("finish") {
+            return Err(Refusal::Data);
+        }
         if refused("fail") || refused("dead") || refused("finish") { Err(Refusal::Data) } else { Ok(()) }
     }
 
@@ -269,15 +280,36 @@ impl Database {
         truth: &mut Truth,
     ) -> Checked<(Written, bool)> {
         let mut granted = false;
+        let mut replaced = Vec::new();
         if let Some(data) = &write.data {
             let records = record::decode(data).map_err(|e| Violation(format!("journal row: {e}")))?;
             granted = records.iter().any(|record| matches!(record, Record::Leased { .. }));
             truth.committed(write.epoch, at, &records)?;
-            let row = JournalRow { xid, epoch: write.epoch, seq: write.seq, at, data: data.clone() };
-            self.journal[self.table].push(row);
+            for record in &records {
+                if let Record::Resolved { how: Resolution::Replaced, entries } = record {
+                    replaced.extend(entries.iter().map(|(entry, lease)| (entry.job, *lease)));
+                }
+            }
         }
         let answers = self.apply_cold(&write.cold, at, xid, truth)?;
+        let ids: Vec<Vec<i64>> = serde_json::from_value(answers["insert"].clone()).unwrap_or_default();
+        require!(ids.len() == replaced.len(), "{replaced:?} replaced by {ids:?}");
+        for ((job, lease), ids) in replaced.iter().zip(&ids) {
+            truth.replaced(*job, *lease, ids)?;
+        }
+        let note = json!({ "ids": ids, "finished": finished(&write.cold, &answers) });
+        if write.data.is_some() || note["finished"] != json!([]) {
+            let data = write.data.clone().unwrap_or_else(|| vec![1]);
+            let row = JournalRow { xid, epoch: write.epoch, seq: write.seq, at, data, note };
+            self.journal[self.table].push(row);
+        }
         Ok((Written { at, answers }, granted))
+    }
+
+    /// A journal row of a transaction that commits at once.
+    pub(super) fn journal_row(&mut self, epoch: i64, seq: i64, at: Micros, data: Vec<u8>, note: Value) {
+        let xid = self.commit();
+        self.journal[self.table].push(JournalRow { xid, epoch, seq, at, data, note });
     }
 
     /// `tidemill.read_journal`, folded.
@@ -292,7 +324,9 @@ impl Database {
             if self.broken == Some(Broken::FoldByJobId) {
                 records = records.into_iter().flat_map(|record| self.for_all_puts(record)).collect();
             }
-            fold.apply(row.epoch, row.at, records);
+            let note =
+                serde_json::from_value(row.note.clone()).map_err(|e| Violation(format!("note: {e}")))?;
+            fold.apply(row.epoch, row.at, records, note);
         }
         if self.broken != Some(Broken::ParkedForgotten) {
             for (kind, count) in self.parked_types() {
@@ -342,4 +376,12 @@ impl Database {
         self.synced = None;
         Ok(())
     }
+}
+
+/// `tidemill.finished_note`
+fn finished(cold: &Value, answers: &Value) -> Vec<Value> {
+    let items = cold["finish"].as_array().into_iter().flatten();
+    let answers = answers["finish"].as_array().into_iter().flatten();
+    let taken = items.zip(answers).filter(|(_, answer)| **answer == "ok" || answer.get("ids").is_some());
+    taken.map(|(item, answer)| json!([item["epoch"], item["no"], item["outcome"], answer["ids"]])).collect()
 }

@@ -40,6 +40,13 @@ struct Work {
     leases: Vec<Lease>,
 }
 
+/// A client streams the jobs that are to exist instead of a leased one, to the owner of this epoch.
+struct Stream {
+    epoch: i64,
+    lease: Lease,
+    count: usize,
+}
+
 pub(super) struct World {
     pub(super) rng: SmallRng,
     broken: Option<Broken>,
@@ -50,11 +57,11 @@ pub(super) struct World {
     owners: Vec<Owner>,
     limbo: Vec<Limbo>,
     works: Vec<Work>,
+    streams: Vec<Stream>,
     /// Leases that workers know, oldest first.
     leases: Vec<Lease>,
     /// Number of the last grab of each worker.
     numbers: [u64; work::WORKERS],
-    next_job: i64,
     next_request: u64,
     /// How often what happened.
     pub(super) seen: Seen,
@@ -100,9 +107,9 @@ impl World {
             owners: Vec::new(),
             limbo: Vec::new(),
             works: Vec::new(),
+            streams: Vec::new(),
             leases: Vec::new(),
             numbers: [0; work::WORKERS],
-            next_job: 1,
             next_request: 1,
             seen: Seen::new(),
             trace: traced.then(Vec::new),
@@ -148,8 +155,8 @@ impl World {
     pub(super) fn produce(&mut self, delay_ms: Option<u64>) {
         let own = self.rng.random_bool(0.2).then(|| self.rng.random_range(1..=5));
         let kind = ["a", "b"][self.rng.random_range(0..2)];
-        let job = self.next_job;
-        self.next_job += 1;
+        let job = self.db.next_job;
+        self.db.next_job += 1;
         let mut event =
             Event { kind: Some(kind.to_owned()), data: Some(job.to_string()), ..Event::default() };
         event.extra[0] = match (own, job % 3) {
@@ -372,6 +379,7 @@ impl World {
         self.note(|| "the database crashes".to_owned());
         self.limbo.clear();
         self.works.clear();
+        self.streams.clear();
         self.db.crash();
         self.owners.clear();
     }

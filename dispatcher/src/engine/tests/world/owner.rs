@@ -17,6 +17,8 @@ pub(in crate::engine::tests) enum Ask {
     Grab(Vec<(Lease, Outcome)>, Option<Box<Filter>>),
     Results(Vec<(Lease, Outcome)>),
     Heartbeat(Vec<Lease>),
+    /// To be replaced by a stream of so many jobs.
+    Lend(Lease, usize),
 }
 
 #[derive(Debug)]
@@ -84,7 +86,7 @@ impl Owner {
         if self.flush.is_none()
             && let Some(flush) = self.engine.take_flush()
         {
-            let cold = flush.cold.unwrap_or_default();
+            let cold = flush.cold.and_then(|cold| serde_json::from_str(&cold).ok()).unwrap_or_default();
             self.flush = Some(Write { epoch: self.epoch, seq: flush.seq, data: flush.data, cold });
         }
     }
@@ -104,6 +106,11 @@ impl Owner {
         let named: Vec<_> = results.iter().map(|(lease, outcome)| (Some(*lease), outcome.clone())).collect();
         self.asked.insert(request, Ask::Results(results));
         self.engine.results(request, &named);
+    }
+
+    pub(in crate::engine::tests) fn lend(&mut self, request: RequestId, lease: Lease, count: usize) {
+        self.asked.insert(request, Ask::Lend(lease, count));
+        self.engine.lend(request, Some(&lease));
     }
 
     pub(in crate::engine::tests) fn heartbeat(&mut self, request: RequestId, leases: Vec<Lease>, ms: u64) {

@@ -7,7 +7,7 @@ use tidemill_common::api::{Answer, Outcome};
 use tidemill_common::lease::Lease;
 
 use crate::engine::record::{EntryKey, LeaseKey, Record, Resolution};
-use crate::engine::{Extended, Granted, Micros};
+use crate::engine::{Children, Extended, Granted, Micros};
 
 /// A rule that does not hold.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(in crate::engine::tests) enum Place {
     Log(i32),
     Waiting(i32),
     Completed,
+    Replaced,
     Dead,
 }
 
@@ -43,6 +44,8 @@ pub(in crate::engine::tests) struct Job {
     /// How often it was leased.
     leases: u32,
     effects: u32,
+    /// The jobs that exist instead.
+    children: Option<Vec<i64>>,
 }
 
 /// The newest lease of a job.
@@ -64,12 +67,14 @@ pub(in crate::engine::tests) enum Said {
     TempFail,
     PermFail,
     Decline,
+    Replace,
 }
 
 impl From<&Outcome> for Said {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Complete { .. } | Outcome::Replace { .. } => Self::Complete,
+            Outcome::Complete { .. } => Self::Complete,
+            Outcome::Replace { .. } => Self::Replace,
             Outcome::TempFail { .. } => Self::TempFail,
             Outcome::PermFail { .. } => Self::PermFail,
             Outcome::Decline => Self::Decline,
@@ -82,6 +87,8 @@ pub(in crate::engine::tests) struct Truth {
     pub(in crate::engine::tests) jobs: BTreeMap<i64, Job>,
     /// The results workers ever handed in.
     said: HashSet<(LeaseKey, Said)>,
+    /// By how many jobs workers ever wanted to replace the job of a lease.
+    wanted: HashSet<(LeaseKey, usize)>,
     finished: HashMap<LeaseKey, Said>,
     told_ok: HashSet<LeaseKey>,
     tokens: HashSet<Lease>,
@@ -89,13 +96,48 @@ pub(in crate::engine::tests) struct Truth {
 
 impl Truth {
     pub(in crate::engine::tests) fn produced(&mut self, job: i64, place: Place, max_attempts: i32) {
-        let new = Job { place, attempt: 0, newest: None, max_attempts, leases: 0, effects: 0 };
+        let new =
+            Job { place, attempt: 0, newest: None, max_attempts, leases: 0, effects: 0, children: None };
         self.jobs.insert(job, new);
     }
 
     /// A worker hands in a result, whoever takes it.
     pub(in crate::engine::tests) fn said(&mut self, lease: &Lease, said: Said) {
         self.said.insert((key_of(lease), said));
+    }
+
+    /// A worker wants other jobs instead.
+    pub(in crate::engine::tests) fn wanted(&mut self, lease: &Lease, count: usize) {
+        self.said(lease, Said::Replace);
+        self.wanted.insert((key_of(lease), count));
+    }
+
+    /// These jobs exist instead of one that was just finished so.
+    pub(in crate::engine::tests) fn replaced(&mut self, job: i64, lease: LeaseKey, ids: &[i64]) -> Checked {
+        let count = ids.len();
+        require!(self.wanted.contains(&(lease, count)), "{lease:?}: nobody wanted {count} jobs instead");
+        let is = self.job(job)?;
+        require!(is.place == Place::Replaced, "{ids:?} instead of job {job}, which is {:?}", is.place);
+        require!(is.children.is_none(), "job {job} is replaced twice");
+        is.children = Some(ids.to_vec());
+        Ok(())
+    }
+
+    /// A streamed replace was committed, by the queue's present owner or not.
+    pub(in crate::engine::tests) fn stream_committed(&self, current: bool) -> Checked {
+        require!(current, "a stream of a former owner was committed");
+        Ok(())
+    }
+
+    /// A worker hears of the jobs that exist instead.
+    pub(in crate::engine::tests) fn told_children(&mut self, lease: &Lease, told: &Children) -> Checked {
+        let known = self.job(lease.job)?.children.as_deref();
+        let same = told.ids.is_empty() || known == Some(&*told.ids);
+        require!(
+            same && known.map(<[_]>::len) == usize::try_from(told.count).ok(),
+            "{lease}: told of {told:?}, but {known:?} exist instead"
+        );
+        Ok(())
     }
 
     fn job(&mut self, job: i64) -> Checked<&mut Job> {
@@ -215,6 +257,7 @@ impl Truth {
                 return Ok(());
             }
             Resolution::Completed => self.close(entry.job, lease, Said::Complete)?,
+            Resolution::Replaced => self.close(entry.job, lease, Said::Replace)?,
             Resolution::Failed => self.close(entry.job, lease, Said::PermFail)?,
             Resolution::Retried => {
                 require!(!exhausted, "{entry:?} retried after its last attempt");
@@ -239,6 +282,7 @@ impl Truth {
         }
         self.job(entry.job)?.place = match how {
             Resolution::Completed => Place::Completed,
+            Resolution::Replaced => Place::Replaced,
             Resolution::Failed | Resolution::Exhausted => Place::Dead,
             Resolution::Retried | Resolution::Lent | Resolution::Parked => Place::Waiting(entry.put + 1),
         };
@@ -262,6 +306,7 @@ impl Truth {
         let job = self.job(job)?;
         job.place = match how {
             Said::Complete => Place::Completed,
+            Said::Replace => Place::Replaced,
             Said::PermFail => Place::Dead,
             Said::TempFail if job.attempt >= job.max_attempts => Place::Dead,
             Said::TempFail | Said::Decline => Place::Waiting(put),

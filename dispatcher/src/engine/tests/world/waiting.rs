@@ -94,6 +94,10 @@ impl Database {
         for item in items(cold, "wait") {
             self.add(item, at)?;
         }
+        let mut insert = Vec::new();
+        for item in items(cold, "insert") {
+            insert.push(self.insert_jobs(&item["jobs"], truth)?);
+        }
         for item in items(cold, "dead") {
             require!(self.dead.insert(int(item, "job")?), "twice among the dead: {item}");
         }
@@ -108,7 +112,7 @@ impl Database {
         for item in items(cold, "unpark") {
             unpark.push(self.unpark(item, truth)?);
         }
-        Ok(json!({ "finish": finish, "extend": extend, "unpark": unpark }))
+        Ok(json!({ "insert": insert, "finish": finish, "extend": extend, "unpark": unpark }))
     }
 
     fn add(&mut self, item: &Value, at: Micros) -> Checked {
@@ -159,22 +163,28 @@ impl Database {
     }
 
     /// `tidemill.waiting_finish`, one item.
-    fn finish(&mut self, item: &Value, at: Micros, xid: i64, truth: &mut Truth) -> Checked<&'static str> {
+    fn finish(&mut self, item: &Value, at: Micros, xid: i64, truth: &mut Truth) -> Checked<Value> {
         match self.find(item, at, xid)? {
-            None => return Ok("stale"),
-            Some(false) => return Ok("unavailable"),
+            None => return Ok(json!("stale")),
+            Some(false) => return Ok(json!("unavailable")),
             Some(true) => {}
         }
         let job = int(item, "job")?;
-        let Some(mut row) = self.waiting.remove(&job) else { return Ok("stale") };
+        let Some(mut row) = self.waiting.remove(&job) else { return Ok(json!("stale")) };
         let said = match item["outcome"].as_str() {
             Some("complete") => Said::Complete,
             Some("temp_fail") => Said::TempFail,
             Some("perm_fail") => Said::PermFail,
             Some("decline") => Said::Decline,
+            Some("replace") => Said::Replace,
             other => return Err(Violation(format!("unknown outcome {other:?}"))),
         };
         truth.finished_waiting(job, key(item)?, said)?;
+        if said == Said::Replace {
+            let ids = self.insert_jobs(&item["jobs"], truth)?;
+            truth.replaced(job, key(item)?, &ids)?;
+            return Ok(json!({ "ids": ids }));
+        }
         let exhausted = row.attempt >= max_attempts(&row.event, self.max_attempts);
         if said == Said::PermFail || (said == Said::TempFail && exhausted) {
             require!(self.dead.insert(job), "job {job} twice among the dead");
@@ -182,14 +192,66 @@ impl Database {
         let how = match said {
             Said::TempFail if !exhausted => "failed",
             Said::Decline => "declined",
-            Said::Complete | Said::TempFail | Said::PermFail => return Ok("ok"),
+            Said::Complete | Said::Replace | Said::TempFail | Said::PermFail => return Ok(json!("ok")),
         };
         row.attempt -= i32::from(said == Said::Decline);
         row.due = at.plus_ms(ms(item, "delay_ms")?);
         row.previous = ended(&row.holder, how, at);
         (row.lease, row.holder, row.locked) = (None, Value::Null, None);
         self.waiting.insert(job, row);
-        Ok("ok")
+        Ok(json!("ok"))
+    }
+
+    /// `tidemill.jobs_insert`, one item.
+    pub(super) fn insert_jobs(&mut self, jobs: &Value, truth: &mut Truth) -> Checked<Vec<i64>> {
+        let mut ids = Vec::new();
+        for job in jobs.as_array().into_iter().flatten() {
+            let id = self.next_job;
+            self.next_job += 1;
+            let kind = job["type"].as_str().map(str::to_owned);
+            let event = Event { kind, data: Some(id.to_string()), ..Event::default() };
+            let row = LogRow { job: id, inserted_at: self.now, owner: None, retry: None, event };
+            match job["options"]["delay_ms"].as_u64() {
+                None => {
+                    truth.produced(id, Place::Log(0), self.max_attempts);
+                    self.insert(row);
+                }
+                Some(ms) => {
+                    truth.produced(id, Place::Waiting(0), self.max_attempts);
+                    self.delay(row, self.now.plus_ms(ms));
+                }
+            }
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// `tidemill.finish_stream`, with the inserts before it, in one transaction: the ids of the new jobs, `None` if the
+    /// fence or the row says no.
+    pub(in crate::engine::tests) fn finish_stream(
+        &mut self,
+        epoch: i64,
+        lease: &Lease,
+        jobs: &Value,
+        truth: &mut Truth,
+    ) -> Checked<Option<Vec<i64>>> {
+        let key = LeaseKey { epoch: lease.epoch, number: lease.number };
+        let is_fenced = self.fenced(epoch) && self.broken != Some(Broken::StreamNotFenced);
+        let blind = self.broken == Some(Broken::StreamIgnoresItsLease);
+        let live = self.waiting.get(&lease.job).is_some_and(|row| {
+            row.lease == Some((key, lease.nonce.cast_signed())) && row.due > self.now && row.locked.is_none()
+        });
+        if is_fenced || !(live || blind) {
+            return Ok(None);
+        }
+        truth.stream_committed(epoch == self.epoch)?;
+        self.waiting.remove(&lease.job);
+        truth.finished_waiting(lease.job, key, Said::Replace)?;
+        let ids = self.insert_jobs(jobs, truth)?;
+        truth.replaced(lease.job, key, &ids)?;
+        let note = json!({ "finished": [[key.epoch, key.number, "replace", ids.len()]] });
+        self.journal_row(epoch, 0, self.now, vec![1], note);
+        Ok(Some(ids))
     }
 
     /// `tidemill.waiting_extend`, one item.

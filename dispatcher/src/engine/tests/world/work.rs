@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use rand::Rng;
-use tidemill_common::api::{Answer, KeyFilter, Outcome};
+use tidemill_common::api::{Answer, JobOptions, KeyFilter, NewJob, Outcome};
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
 use super::owner::Ask;
 use super::truth::{Checked, Said, Violation, require};
-use super::{Broken, Work, World};
+use super::{Broken, Stream, Work, World};
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Extended, Filter, Grab, Granted, Micros};
+use crate::engine::{Answered, Decided, Extended, Filter, Grab, Granted, Micros};
 
 pub(super) const WORKERS: usize = 3;
 
@@ -40,14 +40,71 @@ impl World {
         let results: Vec<_> =
             (0..count).filter_map(|_| Some((self.any_lease()?, self.any_outcome()))).collect();
         for (lease, outcome) in &results {
-            self.truth.said(lease, Said::from(outcome));
+            match outcome {
+                Outcome::Replace { jobs } => self.truth.wanted(lease, jobs.len()),
+                outcome => self.truth.said(lease, Said::from(outcome)),
+            }
         }
         results
     }
 
+    fn any_jobs(&mut self) -> Vec<NewJob> {
+        let count = self.rng.random_range(0..3);
+        let mut job = || {
+            let delay_ms = self.rng.random_bool(0.2).then_some(50);
+            let options = JobOptions { delay_ms, ..JobOptions::default() };
+            let mut job = NewJob::new(["a", "b"][self.rng.random_range(0..2)], None, options);
+            // There is no such queue.
+            job.queue = if self.rng.random_bool(0.05) { "nowhere".parse().ok() } else { None };
+            job
+        };
+        (0..count).map(|_| job()).collect()
+    }
+
+    /// A client asks for its lease, to replace its job by a stream.
+    pub(in crate::engine::tests) fn begin_stream(&mut self, index: usize) -> Checked {
+        let live = self.leases.iter().rev().find(|lease| self.truth.is_live(lease, self.db.now)).copied();
+        let lease = if self.rng.random_bool(0.7) { live } else { self.any_lease() };
+        let Some(lease) = lease else { return Ok(()) };
+        let (request, count) = (self.request(), self.rng.random_range(0..4));
+        self.note(|| format!("{request:?}: {count} jobs are to be streamed instead of {lease}"));
+        self.truth.wanted(&lease, count);
+        self.owners[index].look_at_clock(&self.db);
+        self.owners[index].lend(request, lease, count);
+        self.deliver(index)
+    }
+
+    /// A stream ends: its client is gone, or it is committed, and the owner hears of it or not.
+    pub(in crate::engine::tests) fn end_stream(&mut self) -> Checked {
+        if self.streams.is_empty() {
+            return Ok(());
+        }
+        let Stream { epoch, lease, count } = self.streams.remove(0);
+        if self.rng.random_bool(0.2) {
+            self.note(|| format!("the stream instead of {lease} breaks off"));
+            return Ok(());
+        }
+        let jobs = serde_json::json!(vec![serde_json::json!({ "type": "a" }); count]);
+        let ids = self.db.finish_stream(epoch, &lease, &jobs, &mut self.truth)?;
+        self.note(|| format!("the stream instead of {lease}, of epoch {epoch}, ends: {ids:?}"));
+        let owner = self.owners.iter().position(|owner| owner.epoch == epoch);
+        match (ids, owner) {
+            (Some(_), Some(index)) if self.rng.random_bool(0.8) => {
+                self.owners[index].engine.streamed(&lease, count as u64);
+                self.saw("job replaced by a stream");
+                self.truth.answered(&lease, Said::Replace, Answer::Ok, (true, self.db.now))?;
+            }
+            // Nobody knows: in doubt the owner takes over again.
+            (Some(_), Some(index)) => drop(self.owners.remove(index)),
+            (Some(_) | None, _) => {}
+        }
+        Ok(())
+    }
+
     fn any_outcome(&mut self) -> Outcome {
         let message = if self.rng.random_bool(0.05) { "\0" } else { "no luck" }.to_owned();
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
+            10.. => Outcome::Replace { jobs: self.any_jobs() },
             0..5 => Outcome::Complete { result: None },
             5..8 => {
                 let retry_in_ms = self.rng.random_bool(0.5).then(|| self.rng.random_range(0..300));
@@ -115,7 +172,7 @@ impl World {
     fn any_filter(&mut self, number: Option<u64>) -> Option<Box<Filter>> {
         let (dice, job) = match number {
             Some(number) => (number * 5 % 16, number.cast_signed()),
-            None => (self.rng.random_range(0..16), self.rng.random_range(1..=self.next_job)),
+            None => (self.rng.random_range(0..16), self.rng.random_range(1..=self.db.next_job)),
         };
         let filter = match dice {
             0 => Filter { id: Some(job), ..Filter::default() },
@@ -271,6 +328,14 @@ impl World {
                     .zip(extended)
                     .try_for_each(|(lease, extended)| self.tell_extension(lease, extended, seen))
             }
+            (Ask::Lend(lease, count), Answered::Lent { decided, .. }) => {
+                if decided.answer == Answer::Ok {
+                    let epoch = self.owners[index].epoch;
+                    self.streams.push(Stream { epoch, lease, count });
+                    return Ok(());
+                }
+                self.tell_decided(&lease, Said::Replace, &decided, seen)
+            }
             (ask, answered) => Err(Violation(format!("{ask:?} answered by {answered:?}"))),
         }
     }
@@ -278,10 +343,11 @@ impl World {
     fn tell_results(
         &mut self,
         asked: &[(Lease, Outcome)],
-        answers: &[Answer],
+        answers: &[Decided],
         seen: (bool, Micros),
     ) -> Checked {
-        for ((lease, outcome), answer) in asked.iter().zip(answers) {
+        for ((lease, outcome), decided) in asked.iter().zip(answers) {
+            let answer = &decided.answer;
             self.saw(match answer {
                 Answer::Ok => "result ok",
                 Answer::Already => "result already",
@@ -289,9 +355,30 @@ impl World {
                 Answer::Unavailable => "result unavailable",
                 Answer::Cancelled | Answer::Refused => "result refused",
             });
-            self.truth.answered(lease, Said::from(outcome), *answer, seen)?;
+            if decided.children.is_some() {
+                self.saw(if *answer == Answer::Ok { "job replaced" } else { "job replaced already" });
+            }
+            self.tell_decided(lease, Said::from(outcome), decided, seen)?;
         }
         Ok(())
+    }
+
+    fn tell_decided(
+        &mut self,
+        lease: &Lease,
+        said: Said,
+        decided: &Decided,
+        seen: (bool, Micros),
+    ) -> Checked {
+        self.truth.answered(lease, said, decided.answer, seen)?;
+        match &decided.children {
+            Some(children) => self.truth.told_children(lease, children),
+            None => {
+                let owes = said == Said::Replace && decided.answer == Answer::Ok;
+                require!(!owes, "{lease} was replaced, and nobody says by what");
+                Ok(())
+            }
+        }
     }
 
     fn tell_extension(&mut self, lease: &Lease, extended: Extended, seen: (bool, Micros)) -> Checked {

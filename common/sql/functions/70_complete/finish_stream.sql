@@ -1,0 +1,48 @@
+-- Function: tidemill.finish_stream(queue_id, epoch, lease, count)
+--
+--   The end of a streamed REPLACE, in the transaction that inserted the new jobs: the fence,
+--   then the row of the lease in the waiting room is deleted, which decides, and the journal
+--   says so. Sent in one message with COMMIT, so that no client is waited for while the fence
+--   is held.
+--
+-- Parameters: i_lease - the token; the owner moved it to the waiting room before the stream began
+-- Errors: TM001 fenced; TM002 when the lease is not live (any more); 55P03 when a worker's own
+--         transaction holds the row and will decide; TM006
+-- Who: tidemill_dispatcher. Locks: the fence, shared; the row by SKIP LOCKED.
+create or replace function tidemill.finish_stream(i_queue_id int4, i_epoch int8, i_lease text, i_count int8)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pgq, tidemill, pg_temp
+as $$
+declare
+    v_at    timestamptz;
+    v_lease record;
+begin
+    perform tidemill.fence(i_queue_id, i_epoch);
+    v_at := clock_timestamp();
+    select * into v_lease from tidemill.parse_lease(i_lease);
+    delete from tidemill.waiting w
+     where (w.queue_id, w.job_id) in (
+            select l.queue_id, l.job_id from tidemill.waiting l
+             where l.queue_id = i_queue_id and l.queue_id = v_lease.o_queue_id and l.job_id = v_lease.o_job
+               and l.kind = 'leased' and l.due > v_at
+               and l.lease_epoch = v_lease.o_epoch and l.lease_no = v_lease.o_no and l.lease_nonce = v_lease.o_nonce
+               and l.put = v_lease.o_put + 1 and l.attempt = v_lease.o_attempt
+               for update skip locked);
+    if not found then
+        if exists (select 1 from tidemill.waiting l
+                    where l.queue_id = i_queue_id and l.job_id = v_lease.o_job and l.kind = 'leased' and l.due > v_at
+                      and l.lease_epoch = v_lease.o_epoch and l.lease_no = v_lease.o_no) then
+            raise exception 'another transaction is about to decide about lease %', i_lease using errcode = '55P03';
+        end if;
+        raise exception 'lease % is stale: it has ended, was finished or taken over', i_lease using errcode = 'TM002';
+    end if;
+    -- Order among the flushes does not matter: it speaks of no entry of the log. \x01 is no record.
+    execute format('insert into tidemill.%I (j_epoch, j_seq, j_at, j_data, j_note) values ($1, 0, $2, $3, $4)',
+                   'journal_' || i_queue_id || '_' || (select q.queue_cur_table from pgq.queue q where q.queue_id = i_queue_id))
+        using i_epoch, v_at, '\x01'::bytea, jsonb_build_object('finished',
+              jsonb_build_array(jsonb_build_array(v_lease.o_epoch, v_lease.o_no, 'replace', i_count)));
+end;
+$$;
