@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// A standby of this cluster that streams.
-async fn standby(primary: &Cluster, settings: &[(&str, &str)]) -> Cluster {
+pub(crate) async fn standby(primary: &Cluster, settings: &[(&str, &str)]) -> Cluster {
     let conninfo = primary.conninfo("standby");
     let settings = [settings, &[("primary_conninfo", conninfo.as_str())]].concat();
     let standby = primary.backup().unwrap().start(Some("standby.signal"), &settings).unwrap();
@@ -20,7 +20,7 @@ async fn standby(primary: &Cluster, settings: &[(&str, &str)]) -> Cluster {
 }
 
 /// Waits until the standby has all that is written now.
-async fn caught_up(primary: &Client) {
+pub(crate) async fn caught_up(primary: &Client) {
     let end: String = one(primary, "select pg_current_wal_flush_lsn()::text").await;
     let sql = format!("select coalesce(bool_or(replay_lsn >= '{end}'), false) from pg_stat_replication");
     wait_for("the standby", Duration::from_secs(20), async || one::<bool>(primary, &sql).await.then_some(()))
@@ -28,7 +28,7 @@ async fn caught_up(primary: &Client) {
 }
 
 /// From now on the standby hears nothing.
-async fn cut_off(standby: &Cluster) {
+pub(crate) async fn cut_off(standby: &Cluster) {
     let admin = connect(&standby.url("postgres")).await;
     run(&admin, "alter system set primary_conninfo = ''").await;
     run(&admin, "select pg_reload_conf()").await;
@@ -75,7 +75,7 @@ async fn a_recovery_to_an_earlier_point_is_detected() {
 }
 
 /// The database on this server, once that takes writes.
-async fn primary(server: &Cluster, db: &TestDb) -> Client {
+pub(crate) async fn primary(server: &Cluster, db: &TestDb) -> Client {
     let client = connect(&server.url(db.name())).await;
     wait_for("the end of the recovery", Duration::from_secs(20), async || {
         one::<bool>(&client, "select not pg_is_in_recovery()").await.then_some(())

@@ -75,6 +75,14 @@ pub(crate) async fn scene(client: &Client) {
     insert(client, &["c1"]).await;
 }
 
+/// This is refused, because the database needs a rebase.
+pub(crate) async fn refused(client: &Client, call: &str) {
+    let error = client.batch_execute(call).await.expect_err(call);
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "TM003", "{call}: {error}");
+    assert!(error.message().starts_with("NeedsRebase: "), "{error}");
+}
+
 /// Everything that uses ticks is refused; inserts are not. Leaves `d1` and `d2` (of a savepoint) in the queue.
 pub(crate) async fn needs_rebase(client: &Client) {
     run(client, "update pgq.queue set queue_switch_time = now() - interval '1 day'").await;
@@ -86,10 +94,7 @@ pub(crate) async fn needs_rebase(client: &Client) {
         "select pgq.next_batch('q', 'slow')",
         "select * from pgq.get_batch_events((select min(sub_batch) from pgq.subscription))",
     ] {
-        let error = client.batch_execute(call).await.expect_err(call);
-        let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "TM003", "{call}: {error}");
-        assert!(error.message().starts_with("NeedsRebase: "), "{error}");
+        refused(client, call).await;
     }
     insert(client, &["d1"]).await;
     run(client, "begin; savepoint s; select pgq.insert_event('q', 't', 'd2'); commit").await;
