@@ -71,10 +71,13 @@ begin
         return tidemill.rotation_waits(q.queue_id);
     end if;
 
-    -- Ticks of the period that ends here are kept as long as its events: they go one rotation later.
+    -- Ticks of the period that ends here are kept as long as its events: they go one rotation later. So is the one before
+    -- them, from which on a consumer reads the first of these events.
     select tick_id into v_horizon from pgq.tick
     where tick_queue = q.queue_id and txid_snapshot_xmin(tick_snapshot) >= q.queue_switch_step2
     order by tick_queue, tick_id limit 1;
+    select coalesce(max(tick_id), v_horizon) into v_horizon from pgq.tick
+    where tick_queue = q.queue_id and tick_id < v_horizon;
 
     v_next := (q.queue_cur_table + 1) % q.queue_ntables;
     v_table := pgq.quote_fqname(q.queue_data_pfx || '_' || v_next);
