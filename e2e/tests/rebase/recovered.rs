@@ -1,4 +1,5 @@
 //! The same files on another timeline: recovery to an earlier point, failover, an upgrade.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ async fn dumped(original: &Cluster) -> [String; 2] {
     let client = db.client().await;
     age(&client, 5_000).await;
     scene(&client).await;
+    run(&client, "select pgq.create_queue('r')").await;
     let [archive, script] = ["dump", "sql"].map(|name| original.directory().join(name).display().to_string());
     program(original, "pg_dump", db.name(), &["--format=custom", "--file", &archive]);
     program(original, "pg_dump", db.name(), &["--file", &script]);
@@ -30,8 +31,17 @@ async fn a_dump_goes_on_in_a_younger_and_in_an_older_cluster() {
     let client = younger.client().await;
     assert!(one::<i64>(&client, "select txid_current()").await < 5_000);
     needs_rebase(&client).await;
+    // Somebody reads a table of the second queue: the first one is done, and stays so when the command is repeated.
+    let reader = younger.client().await;
+    run(&reader, "begin; select from pgq.event_2_0").await;
+    let command = ["queue", "rebase", "--database", younger.url()];
+    let (code, out, err) = tidemill_e2e::pipeline::run("tidemill", &command).unwrap();
+    assert_eq!(code, Some(1));
+    assert!(out.contains("were restored") && out.contains("q: translated"), "{out}");
+    assert!(err.contains("Queue r is in use"), "{err}");
+    run(&reader, "commit").await;
     let said = rebase(younger.url(), &[]);
-    assert!(said.contains("were restored") && said.contains("q: translated"), "{said}");
+    assert!(said.contains("q: done before") && said.contains("r: translated"), "{said}");
     delivers_the_rest(&client, &["d1", "d2"]).await;
 
     // Older; and restored in one transaction.
