@@ -1,4 +1,6 @@
-//! Bulk insert: a thousand jobs a statement, against a plain `insert … select` of the same jobs.
+//! Inserts: a thousand jobs a statement, against a plain `insert … select` of the same jobs; and events, against PgQ.
+
+mod events;
 
 use anyhow::Result;
 
@@ -20,5 +22,5 @@ pub(crate) async fn run(jobs: u64, rounds: usize) -> Result<()> {
         table.push(meter.stop(&mut rig.session, jobs).await?);
     }
     report("insert, 1000 a statement", &Cost::sum(&queue), "plain table with one index", &Cost::sum(&table));
-    Ok(())
+    events::run(rounds).await
 }
