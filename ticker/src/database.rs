@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rand::Rng;
 use tidemill_common::db::{DbError, Session};
 use tidemill_common::id::Epoch;
 use tidemill_common::queue::tick::{self, Look, Ticked};
@@ -25,6 +26,8 @@ pub struct Database {
     term: Duration,
     shutdown: Shutdown,
     wakes: Wakes,
+    /// How much later than they are due the idle queues of this database are ticked.
+    later: Duration,
     /// The last look said that it is this process's turn to work here.
     serving: AtomicBool,
     state: Mutex<State>,
@@ -126,6 +129,8 @@ impl Active<'_> {
     }
 }
 
+/// Idle queues of all databases are due at the same time; they are ticked within so long.
+const SPREAD: Duration = Duration::from_secs(1);
 /// SQLSTATE of a call whose term had ended.
 const TERM_OVER: &str = "TM001";
 
@@ -145,6 +150,7 @@ impl Database {
             term,
             shutdown,
             wakes: Wakes::default(),
+            later: rand::rng().random_range(Duration::ZERO..SPREAD),
             serving: AtomicBool::new(false),
             state: Mutex::new(state),
         }
@@ -185,7 +191,7 @@ impl Database {
             schema::check(&mut state.session).await?;
             state.checked = true;
         }
-        let look = tick::look(&mut state.session).await?;
+        let look = tick::look(&mut state.session, self.later).await?;
         let mine = look.serving == Some(self.holder);
         state.memory.testify(&mut state.session, mine).await?;
         let running = !look.term.is_zero();

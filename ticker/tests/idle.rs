@@ -173,7 +173,7 @@ async fn an_idle_queue_has_one_tick_in_its_period() {
         (number(&quiet.clients[3], count).await >= 3).then_some(())
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(19), "{:?}", begun.elapsed());
     for client in &quiet.clients {
         let gaps = "select count(*) from (
                         select tick_time - lag(tick_time) over (partition by tick_queue order by tick_id) as gap, tick_id

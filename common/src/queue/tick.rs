@@ -64,19 +64,23 @@ pub struct Look {
     pub maintain_in: Option<Duration>,
 }
 
-/// Looks what there is to do. Writes nothing.
+/// Looks what there is to do. Writes nothing. Ticks of idle queues are wanted `later` than they are due: many databases
+/// have the same time, and need not all tick at the same moment.
 ///
 /// # Errors
 /// [`DbError`]; 25006 on a server that is not the primary.
-pub async fn look(session: &mut Session) -> Result<Look, DbError> {
+pub async fn look(session: &mut Session, later: Duration) -> Result<Look, DbError> {
     let op = "look for news";
     let sql = "select lsn, server, serving, term_ms, news, settled, tick_ms, promote_ms, maintain_ms \
                from tidemill.tick_look()";
     let row = session.query_one(op, sql, &[]).await?;
-    let wait = |index| {
+    let wait_and = |index, later: Duration| {
         let ms: Option<f64> = column(op, session, &row, index)?;
-        Ok::<_, DbError>(ms.map(|ms| Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()))
+        let wait = ms.map(|ms| Duration::try_from_secs_f64(ms / 1000.0 + later.as_secs_f64()));
+        // What was due long ago is negative.
+        Ok::<_, DbError>(wait.map(Result::unwrap_or_default))
     };
+    let wait = |index| wait_and(index, Duration::ZERO);
     Ok(Look {
         position: column(op, session, &row, 0)?,
         server: column(op, session, &row, 1)?,
@@ -84,7 +88,7 @@ pub async fn look(session: &mut Session) -> Result<Look, DbError> {
         term: wait(3)?.unwrap_or_default(),
         news: column(op, session, &row, 4)?,
         settled: column(op, session, &row, 5)?,
-        tick_in: wait(6)?,
+        tick_in: wait_and(6, later)?,
         promote_in: wait(7)?,
         maintain_in: wait(8)?,
     })

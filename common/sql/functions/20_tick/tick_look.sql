@@ -15,8 +15,8 @@
 --              when it is time for an idle queue's tick, for a job or an event that waits for its time, for maintenance
 --              (a rotation or the end of one, old ticks to remove): milliseconds from now; null: nothing waits
 --
--- Idle ticks are due at full eighths of their period: so the queues of all databases are ticked together, and the log,
--- which these ticks move, stands still in between.
+-- Idle ticks are due at full multiples of nine eighths of their period, after one period at least: so the queues of all
+-- databases are ticked together, and the log, which these ticks move, stands still in between.
 create or replace function tidemill.tick_look(
     out lsn bigint, out server timestamptz, out serving uuid, out term_ms double precision, out news boolean,
     out settled boolean, out tick_ms double precision, out promote_ms double precision, out maintain_ms double precision)
@@ -65,7 +65,7 @@ begin
         v_tick := least(v_tick, case
             -- The first tick of a queue is followed by another one at once, as PgQ does it.
             when q.tick_id is null or q.tick_id = 1 or q.idle <= 0 then 0
-            else ceil((q.ticked_at + q.idle) * 8 / q.idle) * q.idle / 8
+            else ceil((q.ticked_at + q.idle) / (q.idle * 1.125)) * q.idle * 1.125
         end);
         if q.moved then
             news := true;
