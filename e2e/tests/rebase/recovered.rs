@@ -133,6 +133,17 @@ async fn a_synchronous_standby_takes_over_without_a_hand() {
     assert_eq!(one::<i32>(&client, "select timeline from tidemill.identity").await, 2);
 }
 
+/// A service that shows what it said when the test fails.
+struct Telling(Service);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0.log_text());
+        }
+    }
+}
+
 /// An asynchronous standby that has everything: the ticker, which lives on, is the witness.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticker_that_remembers_vouches_for_a_standby() {
@@ -148,12 +159,17 @@ async fn a_ticker_that_remembers_vouches_for_a_standby() {
         db.name()
     );
     let settings = format!("[[databases]]\nname = \"{}\"\nurl = \"{hosts}\"\n", db.name());
-    let ticker = Service::start("tidemill-ticker", &settings, &[]).await.unwrap();
+    let ticker = Telling(Service::start("tidemill-ticker", &settings, &[]).await.unwrap());
     insert(&client, &["d1"]).await;
     let all = "select bool_and(t.seen) from (
                    select max(t.tick_event_seq) = pg_sequence_last_value('pgq.event_1_id_seq') as seen from pgq.tick t) t";
     wait_for("a tick", Duration::from_secs(20), async || one::<bool>(&client, all).await.then_some(())).await;
     caught_up(&client).await;
+    // No pass is under way, of which the ticker would not know whether it was committed.
+    let rests = "select coalesce(bool_or(query like '%tick_look%'), false) from pg_stat_activity
+                  where datname = current_database() and pid <> pg_backend_pid()";
+    wait_for("a rest", Duration::from_secs(20), async || one::<bool>(&client, rests).await.then_some(()))
+        .await;
     // In order: the standby gets the last word of the log.
     cluster.stop_fast().unwrap();
     standby.promote().unwrap();
