@@ -79,7 +79,7 @@ impl WorkerBuilder {
             handlers: Handlers::default(),
             transactional: Vec::new(),
             concurrency: 16,
-            prefetch: 2,
+            prefetch: 32,
             lease: Duration::from_secs(60),
             wait: Duration::from_secs(20),
             drain: Duration::from_secs(20),
@@ -148,7 +148,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many times `concurrency` jobs to keep on hand while handlers are quick; 1: none ahead. Default 2.
+    /// How many times `concurrency` jobs to keep on hand at most; 1: none ahead. It is as many as the handlers get
+    /// through in a tenth of a second, so only quick ones have jobs wait. Default 32.
     pub fn prefetch(mut self, times: usize) -> Self {
         self.prefetch = times;
         self

@@ -1,6 +1,6 @@
 //! Results that the dispatcher has not answered yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use tidemill_common::api::{At, Faults};
 use tidemill_common::api::{Outcome, ResultItem, Validate, limit};
@@ -32,7 +32,7 @@ impl Pending {
             let why = format!("the handler's result cannot be stored: {} {}", fault.pointer, fault.detail);
             item.outcome = Failure::temporary(why).into();
         }
-        let size = serde_json::to_vec(&item).map_or(0, |text| text.len());
+        let size = size(&item);
         Pending { item, give_up_at, size, fallback: false }
     }
 
@@ -107,7 +107,17 @@ impl Outbox {
     }
 }
 
-/// Results by lease, to find each one's answer.
-pub(crate) fn by_lease(taken: Vec<Pending>) -> HashMap<String, Pending> {
-    taken.into_iter().map(|pending| (pending.item.lease.clone(), pending)).collect()
+/// About how many bytes a result takes in a request.
+fn size(item: &ResultItem) -> usize {
+    // Quotes, names, commas.
+    const FRAME: usize = 48;
+    FRAME
+        + item.lease.len()
+        + match &item.outcome {
+            Outcome::Complete { result } => result.as_ref().map_or(0, |result| result.get().len()),
+            Outcome::TempFail { .. } | Outcome::PermFail { .. } | Outcome::Replace { .. } => {
+                serde_json::to_vec(item).map_or(0, |text| text.len())
+            }
+            Outcome::Decline => 0,
+        }
 }

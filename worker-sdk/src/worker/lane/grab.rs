@@ -17,6 +17,9 @@ use crate::client::CallError;
 use crate::job::Stop;
 use crate::outcome::millis;
 
+/// How much work is fetched ahead, by the time that it takes.
+const AHEAD: Duration = Duration::from_millis(100);
+
 /// A grab under way.
 pub(super) type GrabCall = BoxFuture<'static, Result<GrabResponse, CallError>>;
 
@@ -31,17 +34,19 @@ pub(super) struct Asked {
     pub(super) number: u64,
     pub(super) anchor: Instant,
     pub(super) started: Instant,
-    wait: Duration,
+    pub(super) wait: Duration,
     pub(super) results: Vec<Pending>,
     call: GrabCall,
 }
 
 impl Lane {
-    /// How many jobs may be on hand. Ahead of need only while calls are short: a job that waits behind long ones
-    /// could run elsewhere.
+    /// How many jobs may be on hand: what the handlers get through in [`AHEAD`], at least one for each. The quicker they
+    /// are, the more jobs share a request; a job that would wait longer here could run elsewhere.
     pub(super) fn capacity(&self) -> usize {
-        let short = self.pace.is_some_and(|pace| pace < self.leases.length() / 12);
-        self.settings.concurrency * self.execute.batch() * if short { self.settings.prefetch } else { 1 }
+        let ahead = AHEAD.min(self.leases.length() / 12).as_nanos();
+        let times = self.pace.map_or(1, |pace| ahead / pace.as_nanos().max(1));
+        let times = usize::try_from(times).unwrap_or(usize::MAX).clamp(1, self.settings.prefetch);
+        self.settings.concurrency * self.execute.batch() * times
     }
 
     /// How many jobs to ask for, if it is time to ask.

@@ -42,7 +42,7 @@ pub(crate) struct LaneSettings {
     pub(crate) transactional: bool,
     /// Calls of handlers at the same time.
     pub(crate) concurrency: usize,
-    /// How many times that to keep on hand.
+    /// How many times that to keep on hand, at most.
     pub(crate) prefetch: usize,
     pub(crate) wait: Duration,
     pub(crate) drain: Duration,
@@ -142,7 +142,13 @@ impl Lane {
                 answer = grabbed(&mut self.grab) => self.on_grab(answer)?,
                 answer = nudged(&mut self.drain) => self.on_nudged(answer),
                 answer = sent(&mut self.send) => self.on_sent(answer),
-                Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
+                Some(ended) = self.running.join_next_with_id() => {
+                    self.on_ended(ended);
+                    // All that have ended by now: one look around for many.
+                    while let Some(ended) = self.running.try_join_next_with_id() {
+                        self.on_ended(ended);
+                    }
+                }
                 () = sleep_until(wake) => {}
             }
         }

@@ -8,13 +8,15 @@ use futures_util::future::BoxFuture;
 use tidemill_common::api::{self, Answer, ResultAnswer, ResultsRequest, ResultsResponse};
 use tokio::time::Instant;
 
-use super::super::outbox::{Outbox, Pending, by_lease};
+use super::super::outbox::{Outbox, Pending};
 use super::grab::Grab;
 use super::{CALL_TIMEOUT, Lane};
 use crate::client::CallError;
 
 /// How long results wait for a grab to travel with.
 const LINGER: Duration = Duration::from_millis(5);
+/// The same while a grab is under way that does not wait for work, only for its results to be committed.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Results on their way without a grab.
 pub(super) struct Sending {
@@ -37,6 +39,7 @@ impl Lane {
         let since = self.outbox.since()?;
         let at = match &self.grab {
             _ if self.drain.is_some() => since,
+            Grab::Asked(asked) if asked.wait.is_zero() => since.max(asked.started + PATIENCE),
             // A grab that found work would have been answered by now: this one waits.
             Grab::Asked(asked) => since.max(asked.started + LINGER),
             Grab::Rest { .. } => since + LINGER,
@@ -89,10 +92,20 @@ impl Lane {
         if results.is_empty() {
             return;
         }
-        let mut open = by_lease(results);
+        let mut unanswered = results.into_iter();
         let mut again = Vec::new();
         for ResultAnswer { lease, answer, detail, .. } in answers {
-            let Some(pending) = open.remove(&lease) else { continue };
+            // The answers are in the order of the request; one that is not there was not answered.
+            let Some(pending) = unanswered.by_ref().find_map(|pending| {
+                let is_it = pending.item.lease == lease;
+                if is_it {
+                    return Some(pending);
+                }
+                again.push(pending);
+                None
+            }) else {
+                break;
+            };
             match answer {
                 Answer::Ok | Answer::Already => {
                     self.summary.count(&pending.item.outcome);
@@ -110,7 +123,7 @@ impl Lane {
                 }
             }
         }
-        again.extend(open.into_values());
+        again.extend(unanswered);
         if again.is_empty() {
             self.send_backoff.reset();
             self.send_not_before = None;
