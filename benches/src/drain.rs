@@ -1,12 +1,16 @@
 //! Drain: lease every job and complete it; in this process and over HTTP with results and next grab in one request, and
 //! by a worker of the SDK.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use serde_json::{Value, json};
+use reqwest::header::CONTENT_TYPE;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 use tidemill_common::api::{Answer, Outcome};
 use tidemill_common::db::Session;
 use tidemill_common::queue::dispatch;
@@ -38,10 +42,9 @@ pub(crate) enum Way {
     Sdk,
 }
 
-pub(crate) async fn run(way: Way, jobs: u64, rounds: usize) -> Result<()> {
+pub(crate) async fn run(way: Way, batches: &[usize], jobs: u64, rounds: usize) -> Result<()> {
     let mut rig = Rig::new().await?;
-    let batches = if way == Way::Sdk { &[1][..] } else { &[1, 10, 100] };
-    for batch in batches.iter().copied() {
+    for batch in if way == Way::Sdk { &[1] } else { batches }.iter().copied() {
         let (mut ours, mut table, mut library) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             rig.fill_queue(jobs).await?;
@@ -203,9 +206,8 @@ async fn http(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
 
 /// A grab for a type that does not exist is answered once the queue is owned.
 async fn wait_until_owned(client: &reqwest::Client, url: &str) -> Result<()> {
-    let mut request = grab_request(1, &[]);
-    request["types"] = json!(["none"]);
-    request["wait_ms"] = json!(0);
+    let request = json!({"queues": [QUEUE], "types": ["none"], "max": 1, "wait_ms": 0,
+                         "worker": {"instance": Uuid::new_v4()}});
     tidemill_common::testing::wait_for(
         "the queue is owned",
         std::time::Duration::from_secs(20),
@@ -217,9 +219,25 @@ async fn wait_until_owned(client: &reqwest::Client, url: &str) -> Result<()> {
     Ok(())
 }
 
-fn grab_request(batch: usize, results: &[Value]) -> Value {
-    json!({"queues": [QUEUE], "max": batch, "wait_ms": 200, "results": results,
-           "worker": {"instance": Uuid::new_v4(), "host": "bench", "pid": 1}})
+/// Reads of an answer what a worker needs of it, and copies nothing.
+#[derive(Deserialize)]
+struct Got<'a> {
+    #[serde(borrow)]
+    jobs: Vec<GotJob<'a>>,
+    #[serde(borrow)]
+    results: Vec<GotAnswer<'a>>,
+}
+
+#[derive(Deserialize)]
+struct GotJob<'a> {
+    lease: &'a str,
+    #[serde(rename = "args", borrow)]
+    _args: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct GotAnswer<'a> {
+    answer: &'a str,
 }
 
 async fn http_client(
@@ -229,17 +247,23 @@ async fn http_client(
     jobs: u64,
     batch: usize,
 ) -> Result<()> {
-    let mut results: Vec<Value> = Vec::new();
+    let (instance, mut results) = (Uuid::new_v4(), String::new());
     while done.load(Ordering::Relaxed) < jobs {
-        let answer =
-            client.post(url).json(&grab_request(batch, &results)).send().await?.error_for_status()?;
-        let answer: Value = answer.json().await?;
-        let answers = answer["results"].as_array().map_or(&[][..], Vec::as_slice);
-        let ok = answers.iter().filter(|a| a["answer"] == "ok").count();
-        ensure!(ok == results.len(), "a result was not accepted: {answers:?}");
-        done.fetch_add(ok as u64, Ordering::Relaxed);
-        let granted = answer["jobs"].as_array().map_or(&[][..], Vec::as_slice);
-        results = granted.iter().map(|job| json!({"lease": job["lease"], "outcome": "complete"})).collect();
+        let body = format!(
+            "{{\"queues\":[\"{QUEUE}\"],\"max\":{batch},\"wait_ms\":200,\"worker\":{{\"instance\":\"{instance}\",\
+             \"host\":\"bench\",\"pid\":1}},\"results\":[{results}]}}"
+        );
+        let request = client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let answer = request.send().await?.error_for_status()?.bytes().await?;
+        let Got { jobs: granted, results: answers } = serde_json::from_slice(&answer)?;
+        let refused = answers.iter().find(|result| result.answer != "ok");
+        ensure!(refused.is_none(), "a result was not accepted: {}", refused.map_or("", |r| r.answer));
+        done.fetch_add(answers.len() as u64, Ordering::Relaxed);
+        results.clear();
+        for job in granted {
+            let comma = if results.is_empty() { "" } else { "," };
+            write!(results, "{comma}{{\"lease\":\"{}\",\"outcome\":\"complete\"}}", job.lease)?;
+        }
     }
     Ok(())
 }

@@ -4,11 +4,14 @@ mod baseline;
 mod drain;
 mod graphile;
 mod held;
+mod idle;
 mod insert;
+mod latency;
 mod measure;
 mod read;
 mod rig;
 mod sdk;
+mod ticks;
 
 use std::time::Duration;
 
@@ -29,9 +32,15 @@ struct Options {
     /// Rounds, each with its baseline
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Seconds for which `held` holds a snapshot
+    /// Jobs of a request
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100])]
+    batch: Vec<usize>,
+    /// Seconds for which `latency` and `held` hold a snapshot
     #[arg(long, default_value_t = 300)]
     hold: u64,
+    /// Seconds of each measurement of `tick` and `idle`
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -41,6 +50,9 @@ enum What {
     InProcess,
     Http,
     Sdk,
+    Latency,
+    Tick,
+    Idle,
     Held,
     Read,
 }
@@ -50,17 +62,21 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     // One provider for the whole process: the HTTP client is built without one.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let all = [What::Insert, What::Whole, What::InProcess, What::Http, What::Sdk, What::Read];
+    let all = [What::Insert, What::Whole, What::InProcess, What::Http, What::Sdk, What::Latency, What::Read];
+    let seconds = Duration::from_secs(options.seconds.max(1));
     let (jobs, rounds) = (options.jobs.next_multiple_of(1000), options.rounds.max(1));
     for what in if options.what.is_empty() { &all[..] } else { &options.what } {
         match what {
             What::Insert => insert::run(jobs, rounds).await?,
             What::Whole => drain::whole(jobs).await?,
-            What::InProcess => drain::run(Way::InProcess, jobs, rounds).await?,
-            What::Http => drain::run(Way::Http, jobs, rounds).await?,
-            What::Sdk => drain::run(Way::Sdk, jobs, rounds).await?,
-            What::Held => held::run(Duration::from_secs(options.hold.max(1))).await?,
+            What::InProcess => drain::run(Way::InProcess, &options.batch, jobs, rounds).await?,
+            What::Http => drain::run(Way::Http, &options.batch, jobs, rounds).await?,
+            What::Sdk => drain::run(Way::Sdk, &options.batch, jobs, rounds).await?,
+            What::Tick => ticks::run(seconds).await?,
+            What::Idle => idle::run(seconds).await?,
             What::Read => read::run().await?,
+            What::Held => held::run(Duration::from_secs(options.hold.max(1))).await?,
+            What::Latency => latency::run(Duration::from_secs(options.hold.max(1))).await?,
         }
     }
     Ok(())
