@@ -5,12 +5,14 @@ mod drain;
 mod graphile;
 mod held;
 mod idle;
+mod idle;
 mod insert;
 mod latency;
 mod measure;
 mod read;
 mod rig;
 mod sdk;
+mod ticks;
 mod ticks;
 
 use std::time::Duration;
@@ -41,6 +43,9 @@ struct Options {
     /// Seconds of each measurement of `tick` and `idle`
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Seconds of each measurement of `tick` and `idle`
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -51,6 +56,8 @@ enum What {
     Http,
     Sdk,
     Latency,
+    Tick,
+    Idle,
     Tick,
     Idle,
     Held,
@@ -64,6 +71,7 @@ async fn main() -> Result<()> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let all = [What::Insert, What::Whole, What::InProcess, What::Http, What::Sdk, What::Latency, What::Read];
     let seconds = Duration::from_secs(options.seconds.max(1));
+    let seconds = Duration::from_secs(options.seconds.max(1));
     let (jobs, rounds) = (options.jobs.next_multiple_of(1000), options.rounds.max(1));
     for what in if options.what.is_empty() { &all[..] } else { &options.what } {
         match what {
@@ -75,6 +83,8 @@ async fn main() -> Result<()> {
             What::Tick => ticks::run(seconds).await?,
             What::Idle => idle::run(seconds).await?,
             What::Read => read::run().await?,
+            What::Tick => ticks::run(seconds).await?,
+            What::Idle => idle::run(seconds).await?,
             What::Held => held::run(Duration::from_secs(options.hold.max(1))).await?,
             What::Latency => latency::run(Duration::from_secs(options.hold.max(1))).await?,
         }
