@@ -64,8 +64,9 @@ impl Jobs {
     pub async fn owner(&self) -> (usize, i64) {
         let mut session = self.session();
         wait_for("an owner of the queue", Duration::from_secs(20), async || {
-            let sql = "select address, epoch from tidemill.owner where until > clock_timestamp()";
-            let row = session.query_opt("find the owner", sql, &[]).await.ok()??;
+            let sql = "select o.address, o.epoch from tidemill.owner o join pgq.queue q using (queue_id)
+                        where q.queue_name = $1 and o.until > clock_timestamp()";
+            let row = session.query_opt("find the owner", sql, &[(&QUEUE, Type::TEXT)]).await.ok()??;
             let address: String = row.get(0);
             let ours = |number: &usize| address.ends_with(&self.api(*number).to_string());
             Some(((0..self.dispatchers.len()).find(ours)?, row.get(1)))

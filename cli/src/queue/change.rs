@@ -19,8 +19,8 @@ const LOG: [&str; 6] = [
     "rotation_period",
     "external_ticker",
 ];
-/// Settings of job queues, all whole numbers.
-const JOBS: [&str; 4] = ["lease_ms", "max_attempts", "backoff_base_ms", "backoff_cap_ms"];
+/// Settings of job queues, all whole numbers but the back-off's name.
+const JOBS: [&str; 5] = ["lease_ms", "max_attempts", "backoff", "backoff_base_ms", "backoff_cap_ms"];
 
 /// The table says what is in range.
 const CHECK_VIOLATION: &str = "23514";
@@ -41,6 +41,11 @@ pub(super) fn parse_settings(arguments: &[String]) -> Result<Settings, CliError>
         };
         if LOG.contains(&key) {
             settings.log.push((key.to_owned(), value.to_owned()));
+        } else if key == "backoff" {
+            if !["exponential", "mail"].contains(&value) {
+                return Err(CliError::Usage(format!("backoff=\"{value}\": there are exponential and mail.")));
+            }
+            settings.jobs.insert(key.to_owned(), value.into());
         } else if JOBS.contains(&key) {
             let Ok(number) = value.parse::<i32>() else {
                 return Err(CliError::Usage(format!("{key}=\"{value}\" is not a whole number.")));

@@ -98,6 +98,7 @@ pub(super) async fn list(session: &mut Session, format: &Format) -> Result<(), C
 struct Jobs {
     lease_ms: i32,
     max_attempts: i32,
+    backoff: String,
     backoff_base_ms: i32,
     backoff_cap_ms: i32,
     epoch: i64,
@@ -107,6 +108,7 @@ struct Jobs {
     delayed: i64,
     retry: i64,
     leased: i64,
+    parked: i64,
     /// Dead letters, counted up to [`COUNTED`].
     dead: i64,
 }
@@ -155,12 +157,14 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
                case when o.until > clock_timestamp()
                     then ceil(extract(epoch from o.until - clock_timestamp()) * 1000)::int8 else 0 end,
                w.delayed, w.retry, w.leased,
-               (select count(*) from (select 1 from tidemill.dead d where d.queue_id = j.queue_id limit $2) d)
+               (select count(*) from (select 1 from tidemill.dead d where d.queue_id = j.queue_id limit $2) d),
+               j.backoff, w.parked
           from tidemill.job_queue j
           join tidemill.owner o on o.queue_id = j.queue_id,
                lateral (select count(*) filter (where kind = 'delayed') as delayed,
                                count(*) filter (where kind = 'retry')   as retry,
-                               count(*) filter (where kind = 'leased')  as leased
+                               count(*) filter (where kind = 'leased')  as leased,
+                               count(*) filter (where kind = 'parked')  as parked
                           from (select kind from tidemill.waiting w where w.queue_id = j.queue_id limit $2) w) w
          where j.queue_id = $1";
     let row =
@@ -168,6 +172,8 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
     Ok(Jobs {
         lease_ms: row.get(0),
         max_attempts: row.get(1),
+        backoff: row.get(10),
+        parked: row.get(11),
         backoff_base_ms: row.get(2),
         backoff_cap_ms: row.get(3),
         epoch: row.get(4),
@@ -227,14 +233,23 @@ fn describe(status: &Status) -> String {
         facts.extend([
             ("owner", owner),
             ("lease", format!("{} ms, at most {} attempts", jobs.lease_ms, jobs.max_attempts)),
-            ("back-off", format!("{} ms, growing to {} ms", jobs.backoff_base_ms, jobs.backoff_cap_ms)),
+            (
+                "back-off",
+                match jobs.backoff.as_str() {
+                    "exponential" => {
+                        format!("{} ms, growing to {} ms", jobs.backoff_base_ms, jobs.backoff_cap_ms)
+                    }
+                    preset => preset.to_owned(),
+                },
+            ),
             (
                 "waiting room",
                 format!(
-                    "{} delayed, {} to retry, {} leased",
+                    "{} delayed, {} to retry, {} leased, {} parked",
                     count(jobs.delayed),
                     count(jobs.retry),
-                    count(jobs.leased)
+                    count(jobs.leased),
+                    count(jobs.parked)
                 ),
             ),
             ("dead letters", count(jobs.dead)),

@@ -67,7 +67,8 @@ pub(crate) struct Config {
         required = true,
         value_name = "KEY=VALUE",
         help = "ticker_max_count, ticker_max_lag, ticker_idle_period, ticker_paused, rotation_period, external_ticker; \
-                for job queues also lease_ms, max_attempts, backoff_base_ms, backoff_cap_ms"
+                for job queues also lease_ms, max_attempts, backoff (exponential or mail), \
+                backoff_base_ms, backoff_cap_ms"
     )]
     settings: Vec<String>,
     #[command(flatten)]

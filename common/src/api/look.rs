@@ -12,6 +12,7 @@ use crate::id::{JobId, QueueName, WorkerInstance};
 
 /// `GET /v1/queues`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct QueueList {
     /// Every job queue that the token may read, by name.
     pub queues: Vec<QueueInfo>,
@@ -19,6 +20,7 @@ pub struct QueueList {
 
 /// `GET /v1/queues/{queue}`. From the engine's memory, never by a scan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct QueueInfo {
     /// Its name.
     pub queue: QueueName,
@@ -48,6 +50,7 @@ pub struct QueueInfo {
 
 /// The dispatcher that owns a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct QueueOwner {
     /// The dispatcher process.
     pub instance: WorkerInstance,
@@ -55,11 +58,13 @@ pub struct QueueOwner {
     pub address: String,
     /// Its epoch.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub epoch: i64,
 }
 
 /// Jobs per second, over the last minute or so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Rates {
     /// Read from the log.
     pub loaded: f64,
@@ -71,6 +76,7 @@ pub struct Rates {
 
 /// `PUT /v1/queues/{queue}`: creates a job queue or changes its settings. What is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct QueueSettings {
     /// The lease of a grab that names none.
@@ -93,14 +99,34 @@ pub struct QueueSettings {
     pub doorbell: Option<bool>,
 }
 
-/// Exponential with full jitter: a random time up to `min(cap_ms, base_ms × 2^(attempt − 1))`.
+/// How long a failed job waits, always with full jitter: a random time up to a bound that grows with the attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Backoff {
-    /// The bound after the first attempt.
-    pub base_ms: u64,
-    /// The highest bound.
-    pub cap_ms: u64,
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "expected {\"base_ms\":…,\"cap_ms\":…} or the name of a preset"
+)]
+pub enum Backoff {
+    /// `min(cap_ms, base_ms × 2^(attempt − 1))`.
+    Exponential {
+        /// The bound after the first attempt.
+        base_ms: u64,
+        /// The highest bound.
+        cap_ms: u64,
+    },
+    /// One that has a name.
+    Preset(BackoffPreset),
+}
+
+/// A back-off that is known by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BackoffPreset {
+    /// As mail is delivered: bounds of 2, 10 and 30 minutes, 1, 2, 4, 6, 8, 10 and 12 hours, then 14 hours. With the
+    /// default of 25 attempts the last one comes five days after the first on average, ten at most.
+    Mail,
 }
 
 impl Validate for QueueSettings {
@@ -113,8 +139,10 @@ impl Validate for QueueSettings {
         }
         if let Some(backoff) = &self.backoff {
             let at = at.field("backoff");
-            faults.range(backoff.base_ms, 1, limit::DELAY_MS, at.field("base_ms"));
-            faults.range(backoff.cap_ms, backoff.base_ms, limit::DELAY_MS, at.field("cap_ms"));
+            if let Backoff::Exponential { base_ms, cap_ms } = *backoff {
+                faults.range(base_ms, 1, limit::DELAY_MS, at.field("base_ms"));
+                faults.range(cap_ms, base_ms, limit::DELAY_MS, at.field("cap_ms"));
+            }
         }
         if let Some(jobs) = self.window_jobs {
             faults.range(jobs, 1, 10_000_000, at.field("window_jobs"));
@@ -127,6 +155,7 @@ impl Validate for QueueSettings {
 
 /// `POST …/pause` and `…/resume`: the whole queue, some types, or some keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PauseRequest {
     /// Job types.
@@ -150,6 +179,7 @@ impl Validate for PauseRequest {
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Can be leased.
@@ -170,6 +200,7 @@ pub enum JobState {
 
 /// `GET /v1/queues/{queue}/jobs/{id}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobDetails {
     /// Its id.
     pub id: JobId,
@@ -216,6 +247,7 @@ pub struct JobDetails {
 
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct FailureRecord {
     /// Which attempt.
     pub attempt: u32,
@@ -230,6 +262,7 @@ pub struct FailureRecord {
 
 /// A worker that holds or held a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Holder {
     /// Its instance.
     pub instance: WorkerInstance,
@@ -243,6 +276,7 @@ pub struct Holder {
 
 /// A job that came of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Child {
     /// Its queue.
     pub queue: QueueName,
@@ -252,6 +286,7 @@ pub struct Child {
 
 /// `GET /v1/queues/{queue}/jobs`: a page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobPage {
     /// At most the asked number.
     pub jobs: Vec<JobSummary>,
@@ -262,6 +297,7 @@ pub struct JobPage {
 
 /// A job in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobSummary {
     /// Its id.
     pub id: JobId,
@@ -278,6 +314,7 @@ pub struct JobSummary {
 
 /// `POST …/jobs/{id}/cancel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequest {
     /// What a running handler hears; not 0.
@@ -293,10 +330,12 @@ impl Validate for CancelRequest {
 
 /// `POST …/cancel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CancelKeyRequest {
     /// The key that the jobs carry.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub cancel_key: i64,
     /// What running handlers hear; not 0.
     #[serde(default = "one")]
@@ -315,17 +354,21 @@ impl Validate for CancelKeyRequest {
 
 /// The answer to a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct CancelAnswer {
     /// Jobs that will not run.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub cancelled: u64,
     /// Running jobs that are told.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub told: u64,
 }
 
 /// `GET …/dead`: a page of dead letters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct DeadPage {
     /// The oldest first.
     pub jobs: Vec<DeadJob>,
@@ -336,6 +379,7 @@ pub struct DeadPage {
 
 /// A job that failed for good.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct DeadJob {
     /// Its id.
     pub id: JobId,
@@ -357,6 +401,7 @@ pub struct DeadJob {
 
 /// Which dead letters `POST …/dead/redrive` and `…/dead/purge` take: some ids, or all (of a type).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeadSelection {
     /// These; at most 1,000.
@@ -389,22 +434,27 @@ impl Validate for DeadSelection {
 
 /// The answer to a redrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RedriveAnswer {
     /// Dead letters that are jobs again.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub redriven: u64,
 }
 
 /// The answer to a purge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct PurgeAnswer {
     /// Dead letters that are gone.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub purged: u64,
 }
 
 /// `GET /v1/workers`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct WorkerList {
     /// Those heard of lately.
     pub workers: Vec<WorkerRecord>,
@@ -412,6 +462,7 @@ pub struct WorkerList {
 
 /// A worker as the dispatcher knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct WorkerRecord {
     /// Who it is.
     pub worker: WorkerInfo,

@@ -26,7 +26,7 @@ pub use heartbeat::{
     HeartbeatAnswer, HeartbeatItem, HeartbeatRequest, HeartbeatResponse, HeartbeatResult, Progress,
 };
 pub use look::{
-    Backoff, CancelAnswer, CancelKeyRequest, CancelRequest, Child, DeadJob, DeadPage, DeadSelection,
+    Backoff, BackoffPreset, CancelAnswer, CancelKeyRequest, CancelRequest, Child, DeadJob, DeadPage, DeadSelection,
     FailureRecord, Holder, JobDetails, JobPage, JobState, JobSummary, PauseRequest, PurgeAnswer, QueueInfo,
     QueueList, QueueOwner, QueueSettings, Rates, RedriveAnswer, WorkerList, WorkerRecord,
 };

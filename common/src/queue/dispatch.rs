@@ -14,6 +14,8 @@ pub struct JobQueue {
     pub sub_id: i32,
     pub lease_ms: i32,
     pub max_attempts: i32,
+    /// `exponential`, by base and cap, or a preset's name.
+    pub backoff: String,
     pub backoff_base_ms: i32,
     pub backoff_cap_ms: i32,
     pub owner: Owner,
@@ -68,6 +70,7 @@ pub async fn queues(session: &mut Session) -> Result<Vec<JobQueue>, DbError> {
             sub_id: row.try_get("o_sub_id")?,
             lease_ms: row.try_get("o_lease_ms")?,
             max_attempts: row.try_get("o_max_attempts")?,
+            backoff: row.try_get("o_backoff")?,
             backoff_base_ms: row.try_get("o_backoff_base_ms")?,
             backoff_cap_ms: row.try_get("o_backoff_cap_ms")?,
             owner: Owner {

@@ -12,6 +12,7 @@ use super::finish::Said;
 use super::finished::{Children, Finished};
 use super::flush::{Cold, Effect, Flush, Unit};
 use super::record::{self, Record, Resolution};
+use super::repeats::There;
 use super::time::Micros;
 use super::window::{Held, Seat, Slot, State};
 use super::{Engine, previous};
@@ -41,6 +42,9 @@ pub struct ColdAnswers {
     /// New end in microseconds, 0 stale, -1 undecided.
     #[serde(default)]
     extend: VecDeque<i64>,
+    /// What the waiting room has of the leases of repeated grabs.
+    #[serde(default)]
+    again: VecDeque<Option<There>>,
     /// How many parked jobs were put back into the log.
     #[serde(default)]
     unpark: VecDeque<u64>,
@@ -56,6 +60,7 @@ impl ColdAnswers {
             insert: first(&mut self.insert, wanted.insert.len()),
             finish: first(&mut self.finish, wanted.finish.len()),
             extend: first(&mut self.extend, wanted.extend.len()),
+            again: first(&mut self.again, wanted.again.len()),
             unpark: first(&mut self.unpark, wanted.unpark.len()),
         }
     }
@@ -114,6 +119,7 @@ impl Engine {
             cold.insert.extend_from_slice(&unit.cold.insert);
             cold.finish.extend_from_slice(&unit.cold.finish);
             cold.extend.extend_from_slice(&unit.cold.extend);
+            cold.again.extend_from_slice(&unit.cold.again);
             cold.unpark.extend_from_slice(&unit.cold.unpark);
         }
         let seq = self.next_seq;
@@ -172,6 +178,8 @@ impl Engine {
             ReplyKind::Grab { again, results } => {
                 let results = self.decided(&results, &replaced, cold);
                 granted.extend(again.iter().filter_map(|(slot, lease)| self.grant_again(*slot, *lease)));
+                let there = unit.again.iter().zip(std::mem::take(&mut cold.again));
+                granted.extend(there.filter_map(|(lease, there)| Some(self.granted_there(*lease, there?))));
                 Answered::Grab { jobs: granted, results }
             }
             ReplyKind::Results(results) => Answered::Results(self.decided(&results, &replaced, cold)),

@@ -64,35 +64,27 @@ impl Entry {
         if owner.is_some_and(|owner| owner != sub_id) {
             return None;
         }
-        let mut entry = Entry {
-            key: EntryKey { job, put: retry.unwrap_or(0) },
-            inserted_at,
-            attempt: 0,
-            max_attempts: None,
-            previous: None,
-            coalesce_key: None,
-            event: Arc::new(Event::default()),
-        };
-        if owner.is_some() {
-            entry.unwrap_reput(&mut event);
+        let reput = if owner.is_some() { Reput::take(&mut event) } else { None };
+        let mut entry = Self::new(EntryKey { job, put: retry.unwrap_or(0) }, inserted_at, event);
+        if let Some(reput) = reput {
+            entry.attempt = reput.attempt;
+            entry.previous = reput.previous.and_then(|p| serde_json::from_value(p).ok());
         }
-        if let Some(options) = event.extra[0].as_deref().and_then(options) {
-            entry.max_attempts = options.max_attempts;
-            entry.coalesce_key = options.coalesce_key;
-        }
-        entry.event = Arc::new(event);
         Some(entry)
     }
 
-    /// Takes `tidemill.reput_extra` apart again.
-    fn unwrap_reput(&mut self, event: &mut Event) {
-        let Some(reput) = event.extra[0].as_deref().and_then(|text| serde_json::from_str::<Reput>(text).ok())
-        else {
-            return;
-        };
-        self.attempt = reput.attempt;
-        self.previous = reput.previous.and_then(|p| serde_json::from_value(p).ok());
-        event.extra[0] = reput.extra1;
+    /// An entry that was never leased, with the options its producer gave it.
+    pub(super) fn new(key: EntryKey, inserted_at: Micros, event: Event) -> Self {
+        let options = event.extra[0].as_deref().and_then(options).unwrap_or_default();
+        Self {
+            key,
+            inserted_at,
+            attempt: 0,
+            max_attempts: options.max_attempts,
+            previous: None,
+            coalesce_key: options.coalesce_key,
+            event: Arc::new(event),
+        }
     }
 }
 
@@ -117,8 +109,17 @@ struct Reput {
     extra1: Option<String>,
 }
 
+impl Reput {
+    /// Takes `tidemill.reput_extra` apart again: the event has its own extra then.
+    fn take(event: &mut Event) -> Option<Self> {
+        let reput: Self = serde_json::from_str(event.extra[0].as_deref()?).ok()?;
+        event.extra[0].clone_from(&reput.extra1);
+        Some(reput)
+    }
+}
+
 /// What of the job's options concerns the engine.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Options {
     max_attempts: Option<i32>,
     #[serde(default)]

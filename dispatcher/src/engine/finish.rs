@@ -209,15 +209,13 @@ impl Engine {
         self.submit(unit);
     }
 
-    /// The worker's own delay, or the queue's back-off: exponential in the attempt, capped, with full jitter.
+    /// The worker's own delay, or the queue's back-off with full jitter.
     fn delay(&mut self, retry_in_ms: Option<u64>, attempt: i32) -> u64 {
         if let Some(ms) = retry_in_ms {
             return ms;
         }
-        let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(40);
-        let ceiling =
-            self.settings.backoff_base_ms.saturating_mul(1 << doublings).min(self.settings.backoff_cap_ms);
-        self.rng.random_range(0..=ceiling)
+        let bound = self.settings.backoff.bound_ms(attempt);
+        self.rng.random_range(0..=bound)
     }
 }
 

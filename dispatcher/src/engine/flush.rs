@@ -23,8 +23,8 @@ pub struct Flush {
     pub cold: Option<String>,
 }
 
-/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`, `waiting_finish`, `waiting_extend`
-/// and `unpark` take them.
+/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`, `waiting_finish`, `waiting_extend`,
+/// `waiting_again` and `unpark` take them.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -40,13 +40,16 @@ pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) extend: Vec<Extend>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) again: Vec<WaitingLease>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) unpark: Vec<Unpark>,
 }
 
 impl Cold {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { wait, dead, fail, insert, finish, extend, unpark } = self;
-        let (finish, extend, unpark) = (finish.is_empty(), extend.is_empty(), unpark.is_empty());
+        let Self { wait, dead, fail, insert, finish, extend, again, unpark } = self;
+        let (finish, extend, unpark) =
+            (finish.is_empty(), extend.is_empty(), unpark.is_empty() && again.is_empty());
         wait.is_empty()
             && dead.is_empty()
             && fail.is_empty()
@@ -247,6 +250,8 @@ pub(super) struct Unit {
     pub(super) effects: Vec<Effect>,
     /// What each of `cold.finish` says: remembered if the waiting room takes it.
     pub(super) said: Vec<(LeaseKey, Said)>,
+    /// The leases that `cold.again` asks for.
+    pub(super) again: Vec<Lease>,
     pub(super) reply: Option<super::answer::Reply>,
 }
 

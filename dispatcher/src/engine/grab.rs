@@ -1,12 +1,10 @@
 //! Grab: ready entries become leases; who finds none may wait.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use rand::Rng;
 use tidemill_common::api::{Outcome, PreviousEnd};
 use tidemill_common::lease::Lease;
-use uuid::Uuid;
 
 use super::Engine;
 use super::answer::{Answered, Granted, Reply, ReplyKind, RequestId};
@@ -19,9 +17,6 @@ use super::window::{Held, Slot, State};
 
 /// How long a search may take that does not wait for jobs.
 const SEARCH_MS: u64 = 5_000;
-/// Instances whose last grab is remembered.
-const REPEATS: usize = 10_000;
-
 /// A worker asks for jobs.
 #[derive(Debug, Clone)]
 pub struct Grab {
@@ -40,37 +35,26 @@ pub struct Grab {
     pub holder: Arc<Holder>,
 }
 
-/// The last numbered grab of each worker instance, and the leases it got.
-#[derive(Debug, Default)]
-pub(super) struct Repeats {
-    last: HashMap<Uuid, (u64, Vec<(Slot, LeaseKey)>)>,
-    order: VecDeque<Uuid>,
-}
-
-impl Repeats {
-    fn remember(&mut self, instance: Uuid, number: u64, leases: Vec<(Slot, LeaseKey)>) {
-        if self.last.insert(instance, (number, leases)).is_none() {
-            self.order.push_back(instance);
-        }
-        if self.order.len() > REPEATS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.last.remove(&oldest);
-        }
-    }
-}
-
 impl Engine {
     /// Takes the results that came along, then grabs. Answered when both are committed; with nothing to give, after
     /// `wait_ms`, but results never wait for jobs.
     pub fn grab(&mut self, request: RequestId, grab: Grab, results: &[(Option<Lease>, Outcome)]) {
+        if self.is_early(&grab) {
+            self.come_early(request, grab, results.to_vec());
+        } else {
+            self.grab_now(request, grab, results);
+        }
+    }
+
+    pub(super) fn grab_now(&mut self, request: RequestId, grab: Grab, results: &[(Option<Lease>, Outcome)]) {
         let mut unit = Unit::default();
         let answers = self.finish_all(&mut unit, results);
         self.replace_poll(&grab);
-        let again = self.repeated(&grab);
+        let again = self.repeated(&mut unit, &grab);
+        let repeats = !again.is_empty() || !unit.again.is_empty();
         self.relief.asked(grab.types.as_deref(), self.now);
         let (mut picked, mut rest) = (0, None);
-        if again.is_empty() {
+        if !repeats {
             (picked, rest) = self.pick_wanted(&mut unit, &grab);
             if picked < grab.max {
                 self.relief.was_hungry(self.now);
@@ -80,7 +64,7 @@ impl Engine {
             }
         }
         let waits = grab.wait_ms > 0 || rest.is_some();
-        if again.is_empty() && picked == 0 && results.is_empty() && waits {
+        if !repeats && picked == 0 && results.is_empty() && waits {
             let answer_by = self.now.plus_ms(grab.wait_ms);
             let deadline =
                 if rest.is_some() { answer_by.max(self.now.plus_ms(SEARCH_MS)) } else { answer_by };
@@ -94,6 +78,7 @@ impl Engine {
 
     /// The request's connection is gone.
     pub fn hang_up(&mut self, request: RequestId) {
+        self.early.retain(|early| early.request != request);
         if let Some(number) = self.polls.of_request(request) {
             self.polls.remove(number);
         }
@@ -122,21 +107,6 @@ impl Engine {
         }
     }
 
-    /// A grab whose number its instance used before gets the same jobs, as far as they are still leased.
-    fn repeated(&self, grab: &Grab) -> Vec<(Slot, LeaseKey)> {
-        let Some((number, leases)) = self.repeats.last.get(&grab.holder.instance) else { return Vec::new() };
-        if grab.number != Some(*number) {
-            return Vec::new();
-        }
-        let still_leased = |(slot, lease): &&(Slot, LeaseKey)| {
-            self.window.get(*slot).is_some_and(|seat| match &seat.state {
-                State::Granting(held) | State::Leased(held, _) => held.lease == *lease,
-                State::Ready | State::Finishing(_) | State::Moving(_) => false,
-            })
-        };
-        leases.iter().filter(still_leased).copied().collect()
-    }
-
     /// Leases what is ready and wanted, into the unit: how many, and where to go on searching.
     fn pick_wanted(&mut self, unit: &mut Unit, grab: &Grab) -> (usize, Option<u64>) {
         match &grab.filter {
@@ -153,7 +123,7 @@ impl Engine {
         let ms = grab.lease_ms.unwrap_or(self.settings.lease_ms);
         let first = self.next_lease;
         let nonce: u64 = self.rng.random();
-        let (mut leased, mut leases) = (Vec::new(), Vec::new());
+        let (mut leased, mut leases, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
         let mut chosen = chosen.map(|slots| slots.iter());
         while leases.len() < grab.max {
             let next = match &mut chosen {
@@ -189,14 +159,26 @@ impl Engine {
                         nonce: nonce.cast_signed(),
                     }),
                     holder: Some(HolderItem::from(&*grab.holder)),
-                    previous: None,
+                    previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
                     job: (&seat.entry).into(),
                 });
                 unit.effects.push(Effect::Lend { slot, ms });
             } else {
                 unit.effects.push(Effect::Grant { slot, ms });
             }
-            leases.push((slot, lease));
+            leases.push(lease);
+            if grab.number.is_some() {
+                tokens.push(Lease {
+                    transactional: grab.transactional,
+                    queue_id: self.queue_id,
+                    epoch: self.epoch,
+                    number: lease.number,
+                    job: seat.entry.key.job,
+                    put: seat.entry.key.put,
+                    attempt: seat.entry.attempt,
+                    nonce,
+                });
+            }
         }
         let count = leases.len();
         if count == 0 {
@@ -204,14 +186,14 @@ impl Engine {
         }
         let keys: Vec<_> = leased.iter().map(|l| l.entry).collect();
         let holder = (*grab.holder).clone();
-        unit.records.push(Record::Leased { first, nonce, ms, holder, entries: leased });
+        unit.records.push(Record::Leased { first, nonce, ms, holder, request: grab.number, entries: leased });
         if grab.transactional {
-            for (key, (_, lease)) in keys.into_iter().zip(&leases) {
+            for (key, lease) in keys.into_iter().zip(&leases) {
                 unit.resolve(Resolution::Lent, key, *lease);
             }
         }
         if let Some(number) = grab.number {
-            self.repeats.remember(grab.holder.instance, number, leases);
+            self.repeats.remember(grab.holder.instance, number, tokens);
         }
         count
     }

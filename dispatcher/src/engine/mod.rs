@@ -6,6 +6,7 @@
 //! the answers leave when that flush is committed.
 
 mod answer;
+mod backoff;
 mod commit;
 mod entry;
 mod finish;
@@ -18,6 +19,7 @@ mod polls;
 pub mod record;
 mod recover;
 mod relief;
+mod repeats;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 
 pub use answer::{Answered, Decided, Extended, Granted, RequestId};
+pub use backoff::Backoff;
 pub use commit::ColdAnswers;
 pub use entry::{Entry, Event, LogRow, previous};
 pub use finished::{Children, Note};
@@ -43,10 +46,10 @@ pub use time::Micros;
 use commit::Group;
 use finished::FinishedLeases;
 use flush::Unit;
-use grab::Repeats;
 use polls::Polls;
 use recover::Last;
 use relief::Relief;
+use repeats::{Early, Repeats};
 use window::{Slot, State, Window};
 
 /// What an administrator set for the queue.
@@ -54,8 +57,7 @@ use window::{Slot, State, Window};
 pub struct QueueSettings {
     pub lease_ms: u64,
     pub max_attempts: i32,
-    pub backoff_base_ms: u64,
-    pub backoff_cap_ms: u64,
+    pub backoff: Backoff,
 }
 
 /// How much the engine may hold.
@@ -91,6 +93,7 @@ pub struct Engine {
     ends: BinaryHeap<Reverse<(Micros, Slot, i64)>>,
     polls: Polls,
     repeats: Repeats,
+    early: Vec<Early>,
     relief: Relief,
     pending: VecDeque<Unit>,
     in_flight: Option<Group>,
@@ -147,7 +150,8 @@ impl Engine {
             next_seq: 1,
             ends: BinaryHeap::new(),
             polls: Polls::default(),
-            repeats: Repeats::default(),
+            repeats: std::mem::take(&mut fold.repeats).of_queue(queue_id),
+            early: Vec::new(),
             relief: Relief::new(std::mem::take(&mut fold.parked)),
             pending: VecDeque::new(),
             in_flight: None,
@@ -189,6 +193,7 @@ impl Engine {
         if complete {
             self.window.close_range();
         }
+        self.serve_early();
         self.serve_polls();
     }
 
@@ -206,6 +211,7 @@ impl Engine {
                 }
                 Last::Leased(held) => {
                     entry.attempt = folded.attempt;
+                    entry.previous = folded.previous.or(entry.previous);
                     State::Leased(held, 0)
                 }
             },
@@ -234,6 +240,7 @@ impl Engine {
     /// The log has been read up to where it was when the journal was folded.
     pub fn recovered(&mut self) {
         self.fold.clear();
+        self.serve_early();
     }
 
     /// Lets time pass: leases end, polls run out.
@@ -246,6 +253,7 @@ impl Engine {
             self.ends.pop();
             self.end_lease(slot, number);
         }
+        self.serve_early();
         self.serve_polls();
         self.expire_polls();
         self.relieve();
@@ -258,7 +266,8 @@ impl Engine {
         let search = self.polls.has_unfinished().then_some(self.now);
         let relief = if self.window.len() == 0 { None } else { self.relief.look_at() };
         let call = if self.polls.is_empty() { None } else { self.relief.call_at(self.now) };
-        [end, self.polls.deadline(), search, relief, call].into_iter().flatten().min()
+        let early = self.early.iter().map(|early| early.until).min();
+        [end, self.polls.deadline(), early, search, relief, call].into_iter().flatten().min()
     }
 
     fn max_attempts(&self, entry: &Entry) -> i32 {
@@ -306,6 +315,8 @@ impl Engine {
     pub fn abandon(self) -> Vec<RequestId> {
         let in_flight = self.in_flight.into_iter().flat_map(|g| g.units);
         let replies = in_flight.chain(self.pending).filter_map(|u| u.reply.map(|r| r.request));
+        let early = self.early.iter().map(|early| early.request);
+        let replies = replies.chain(early);
         let mut polls = self.polls;
         replies.chain(polls.take_all().into_iter().map(|poll| poll.request)).collect()
     }

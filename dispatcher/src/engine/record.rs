@@ -49,8 +49,16 @@ pub enum Resolution {
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// Leases `first`, `first + 1`, … were granted for `ms` from the row's time on.
-    Leased { first: i64, nonce: u64, ms: u64, holder: Holder, entries: Vec<LeasedEntry> },
+    /// Leases `first`, `first + 1`, … were granted for `ms` from the row's time on, for the holder's request of this
+    /// number.
+    Leased {
+        first: i64,
+        nonce: u64,
+        ms: u64,
+        holder: Holder,
+        request: Option<u64>,
+        entries: Vec<LeasedEntry>,
+    },
     /// A lease now ends `ms` after the row's time, if that is later than its end so far.
     Extended { entry: EntryKey, lease: LeaseKey, ms: u64 },
     /// The lease was given back; its attempt does not count.
@@ -75,11 +83,14 @@ pub enum DecodeError {
     Damaged(usize),
 }
 
-const VERSION: u8 = 1;
+/// The one before had no leases with a request's number.
+const OLDEST: u8 = 1;
+const VERSION: u8 = 2;
 const LEASED: u8 = 1;
 const EXTENDED: u8 = 2;
 const RELEASED: u8 = 3;
 const RESOLVED: u8 = 4;
+const LEASED_FOR_REQUEST: u8 = 5;
 
 /// Encodes the records of one flush.
 #[must_use]
@@ -87,8 +98,14 @@ pub fn encode<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<u8> {
     let mut out = Writer(vec![VERSION]);
     for record in records {
         match record {
-            Record::Leased { first, nonce, ms, holder, entries } => {
-                out.0.push(LEASED);
+            Record::Leased { first, nonce, ms, holder, request, entries } => {
+                match request {
+                    None => out.0.push(LEASED),
+                    Some(number) => {
+                        out.0.push(LEASED_FOR_REQUEST);
+                        out.unsigned(*number);
+                    }
+                }
                 out.signed(*first);
                 out.0.extend_from_slice(&nonce.to_le_bytes());
                 out.unsigned(*ms);
@@ -134,13 +151,17 @@ pub fn encode<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
     let mut input = Reader { bytes, at: 0 };
     let version = input.byte()?;
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(DecodeError::Version(version));
     }
     let mut records = Vec::new();
     while input.at < bytes.len() {
         let record = match input.byte()? {
-            LEASED => input.leased()?,
+            LEASED => input.leased(None)?,
+            LEASED_FOR_REQUEST => {
+                let number = input.unsigned()?;
+                input.leased(Some(number))?
+            }
             EXTENDED => {
                 let (entry, lease) = input.one()?;
                 Record::Extended { entry, lease, ms: input.unsigned()? }
@@ -246,7 +267,7 @@ impl Reader<'_> {
         Ok((entry, LeaseKey { epoch: self.signed()?, number: self.signed()? }))
     }
 
-    fn leased(&mut self) -> Result<Record, DecodeError> {
+    fn leased(&mut self, request: Option<u64>) -> Result<Record, DecodeError> {
         let first = self.signed()?;
         let nonce = u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| DecodeError::Damaged(0))?);
         let ms = self.unsigned()?;
@@ -262,7 +283,7 @@ impl Reader<'_> {
             let entry = EntryKey { job: self.difference(&mut job)?, put: self.small()? };
             entries.push(LeasedEntry { entry, attempt: self.small()? });
         }
-        Ok(Record::Leased { first, nonce, ms, holder: Holder { instance, host, pid }, entries })
+        Ok(Record::Leased { first, nonce, ms, holder: Holder { instance, host, pid }, request, entries })
     }
 
     fn resolved(&mut self) -> Result<Record, DecodeError> {
@@ -321,14 +342,18 @@ mod tests {
                 any::<u128>(),
                 any::<u32>(),
                 ".*",
+                any::<Option<u64>>(),
                 prop::collection::vec(leased, 0..20)
             )
-                .prop_map(|(first, nonce, ms, instance, pid, host, entries)| Record::Leased {
-                    first,
-                    nonce,
-                    ms,
-                    holder: Holder { instance: Uuid::from_u128(instance), host, pid },
-                    entries
+                .prop_map(|(first, nonce, ms, instance, pid, host, request, entries)| {
+                    Record::Leased {
+                        first,
+                        nonce,
+                        ms,
+                        holder: Holder { instance: Uuid::from_u128(instance), host, pid },
+                        request,
+                        entries,
+                    }
                 }),
             (entry(), lease(), any::<u64>()).prop_map(|(entry, lease, ms)| Record::Extended {
                 entry,

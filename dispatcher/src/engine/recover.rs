@@ -1,13 +1,16 @@
 //! Fold: what the journal says about the entries above the low-water mark, for a new owner.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tidemill_common::api::{Previous, PreviousEnd};
+use tidemill_common::lease::Lease;
+use uuid::Uuid;
 
 use super::entry::previous;
 use super::finished::{Children, Finished, FinishedThere, Note};
 use super::record::{EntryKey, Holder, LeaseKey, Record, Resolution};
+use super::repeats::Repeats;
 use super::time::Micros;
 use super::window::Held;
 
@@ -17,6 +20,8 @@ pub struct Fold {
     entries: HashMap<EntryKey, Folded>,
     /// Finished leases, oldest first: what `already` is answered from.
     pub(super) finished: Vec<(LeaseKey, Finished, Option<Children>)>,
+    /// Numbered grabs, in the order of the journal.
+    pub(super) repeats: Repeats,
     /// How many jobs of which type are parked.
     pub(super) parked: Vec<(String, u64)>,
 }
@@ -26,6 +31,19 @@ pub struct Fold {
 pub(super) struct Folded {
     pub(super) attempt: i32,
     pub(super) last: Last,
+    /// How the lease before the last one ended.
+    pub(super) previous: Option<Previous>,
+}
+
+impl Folded {
+    /// How its last lease ended, if it is leased again.
+    fn ended(&self) -> Option<Previous> {
+        match &self.last {
+            Last::Leased(held) => Some(previous(&held.holder, PreviousEnd::Expired, held.until)),
+            Last::Released(previous) => previous.clone(),
+            Last::Resolved => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -44,9 +62,25 @@ impl Fold {
     /// Applies one journal row: records of the owner with `epoch`, written at `at`, and its note.
     pub fn apply(&mut self, epoch: i64, at: Micros, records: Vec<Record>, mut note: Note) {
         self.finished.extend(note.finished.drain(..).filter_map(FinishedThere::read));
+        // A lease that goes to the waiting room in the flush that grants it is a transactional one.
+        let mut granted: Vec<Uuid> = Vec::new();
         for record in records {
             match record {
-                Record::Leased { first, nonce, ms, holder, entries } => {
+                Record::Leased { first, nonce, ms, holder, request, entries } => {
+                    if let Some(number) = request {
+                        granted.push(holder.instance);
+                        let tokens = (first..).zip(&entries).map(|(number, leased)| Lease {
+                            transactional: false,
+                            queue_id: 0,
+                            epoch,
+                            number,
+                            job: leased.entry.job,
+                            put: leased.entry.put,
+                            attempt: leased.attempt,
+                            nonce,
+                        });
+                        self.repeats.remember(holder.instance, number, tokens.collect());
+                    }
                     let holder: Arc<Holder> = Arc::new(holder);
                     for (number, leased) in (first..).zip(entries) {
                         let held = Held {
@@ -57,8 +91,9 @@ impl Fold {
                             holder: Arc::clone(&holder),
                             transactional: false,
                         };
-                        let last = Last::Leased(held);
-                        self.entries.insert(leased.entry, Folded { attempt: leased.attempt, last });
+                        let previous = self.entries.get(&leased.entry).and_then(Folded::ended);
+                        let (attempt, last) = (leased.attempt, Last::Leased(held));
+                        self.entries.insert(leased.entry, Folded { attempt, last, previous });
                     }
                 }
                 Record::Extended { entry, lease, ms } => {
@@ -79,8 +114,15 @@ impl Fold {
                     }
                 }
                 Record::Resolved { how, entries } => {
+                    if how == Resolution::Lent && !granted.is_empty() {
+                        let lent: HashSet<LeaseKey> = entries.iter().map(|(_, lease)| *lease).collect();
+                        for instance in &granted {
+                            self.repeats.lent(*instance, |number| lent.contains(&LeaseKey { epoch, number }));
+                        }
+                    }
                     for (entry, lease) in entries {
-                        self.entries.insert(entry, Folded { attempt: 0, last: Last::Resolved });
+                        self.entries
+                            .insert(entry, Folded { attempt: 0, last: Last::Resolved, previous: None });
                         if !matches!(how, Resolution::Lent | Resolution::Parked) {
                             let ids = match how {
                                 Resolution::Replaced => note.ids.pop_front(),

@@ -192,7 +192,7 @@ impl Engine {
                 nonce: held.nonce.cast_signed(),
             }),
             holder: Some(HolderItem::from(&*held.holder)),
-            previous: None,
+            previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
             job: (&seat.entry).into(),
         });
         unit.resolve(Resolution::Lent, seat.entry.key, held.lease);

@@ -9,7 +9,9 @@ use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use tidemill_common::api::{Backoff, ProblemKind, QueueInfo, QueueList, QueueOwner, QueueSettings};
+use tidemill_common::api::{
+    Backoff, BackoffPreset, ProblemKind, QueueInfo, QueueList, QueueOwner, QueueSettings,
+};
 use tidemill_common::db::{DbError, Session, Type};
 use tidemill_common::id::{QueueName, WorkerInstance};
 use tidemill_common::queue::dispatch::JobQueue;
@@ -139,9 +141,12 @@ pub(super) fn settings(queue: &JobQueue) -> QueueSettings {
     QueueSettings {
         lease_ms: Some(u64::from(queue.lease_ms.unsigned_abs())),
         max_attempts: Some(queue.max_attempts.unsigned_abs()),
-        backoff: Some(Backoff {
-            base_ms: u64::from(queue.backoff_base_ms.unsigned_abs()),
-            cap_ms: u64::from(queue.backoff_cap_ms.unsigned_abs()),
+        backoff: Some(match queue.backoff.as_str() {
+            "mail" => Backoff::Preset(BackoffPreset::Mail),
+            _ => Backoff::Exponential {
+                base_ms: u64::from(queue.backoff_base_ms.unsigned_abs()),
+                cap_ms: u64::from(queue.backoff_cap_ms.unsigned_abs()),
+            },
         }),
         window_jobs: None,
         window_bytes: None,

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use tidemill_common::api::{ProblemKind, QueueSettings};
+use tidemill_common::api::{Backoff, BackoffPreset, ProblemKind, QueueSettings};
 use tidemill_common::db::{DbError, Session, Type};
 use tidemill_common::id::QueueName;
 use tidemill_common::queue::dispatch;
@@ -58,15 +58,23 @@ async fn put(
         #[serde(skip_serializing_if = "Option::is_none")]
         max_attempts: Option<u32>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        backoff: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         backoff_base_ms: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         backoff_cap_ms: Option<u64>,
     }
+    let (backoff, base_and_cap) = match wanted.backoff {
+        None => (None, None),
+        Some(Backoff::Exponential { base_ms, cap_ms }) => (Some("exponential"), Some((base_ms, cap_ms))),
+        Some(Backoff::Preset(BackoffPreset::Mail)) => (Some("mail"), None),
+    };
     let row = Row {
         lease_ms: wanted.lease_ms,
         max_attempts: wanted.max_attempts,
-        backoff_base_ms: wanted.backoff.map(|backoff| backoff.base_ms),
-        backoff_cap_ms: wanted.backoff.map(|backoff| backoff.cap_ms),
+        backoff,
+        backoff_base_ms: base_and_cap.map(|(base_ms, _)| base_ms),
+        backoff_cap_ms: base_and_cap.map(|(_, cap_ms)| cap_ms),
     };
     let op = "create or change a job queue";
     let sql = "select tidemill.create_job_queue($1, $2)";

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::command::Command;
-use crate::engine::{Engine, Fold, Limits, QueueSettings, record};
+use crate::engine::{Backoff, Engine, Fold, Limits, QueueSettings, record};
 use crate::metrics::Metrics;
 use crate::routes::Seen;
 use clock::DatabaseClock;
@@ -306,7 +306,12 @@ fn settings(seen: &Seen) -> QueueSettings {
     QueueSettings {
         lease_ms: positive(seen.queue.lease_ms),
         max_attempts: seen.queue.max_attempts,
-        backoff_base_ms: positive(seen.queue.backoff_base_ms),
-        backoff_cap_ms: positive(seen.queue.backoff_cap_ms),
+        backoff: match seen.queue.backoff.as_str() {
+            "mail" => Backoff::Mail,
+            _ => Backoff::Exponential {
+                base_ms: positive(seen.queue.backoff_base_ms),
+                cap_ms: positive(seen.queue.backoff_cap_ms),
+            },
+        },
     }
 }

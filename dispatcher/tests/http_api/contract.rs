@@ -270,6 +270,9 @@ async fn queues_are_created_changed_and_looked_at() {
     // Not seen yet, but it is there: jobs are taken, and a grab may try again.
     assert_eq!(node.post("/v1/queues/fresh/jobs", json!({"type": "t"})).await.status, 201);
     node.post("/v1/grab", grab(&["fresh"], 0)).await.problem(503, "unavailable");
+    let said = node.put("/v1/queues/fresh", json!({"backoff": "mail"})).await;
+    assert_eq!((said.status, &said.body["backoff"]), (200, &json!("mail")));
+    node.put("/v1/queues/fresh", json!({"backoff": "post"})).await.fault("/backoff");
     let said = node.put("/v1/queues/fresh", json!({"backoff": {"base_ms": 10, "cap_ms": 20}})).await;
     assert_eq!((said.status, &said.body["backoff"]), (200, &json!({"base_ms": 10, "cap_ms": 20})));
     node.put("/v1/queues/fresh", json!({"doorbell": true})).await.fault("/doorbell");

@@ -4,7 +4,8 @@
 --   consumer 'tidemill.dispatcher' (its cursor is the low-water mark, so that rotation
 --   honours it), and creates the journal tables beside the event tables.
 --
--- Parameters: i_settings - {"lease_ms","max_attempts","backoff_base_ms","backoff_cap_ms"}, any subset
+-- Parameters: i_settings - {"lease_ms","max_attempts","backoff","backoff_base_ms","backoff_cap_ms"}, any subset;
+--   backoff is "exponential" (by base and cap) or "mail"
 -- Returns: 1 - created, 0 - it was a job queue already (settings are then applied to it)
 -- Errors: 22023 for an unknown setting; check violations for values out of range
 -- Who: pgq_admin, tidemill_dispatcher. Locks: the queue-DDL advisory lock until the end of the transaction.
@@ -22,8 +23,8 @@ declare
     v_table  text;
 begin
     for v_key in select k from jsonb_object_keys(coalesce(i_settings, '{}')) k loop
-        if v_key not in ('lease_ms', 'max_attempts', 'backoff_base_ms', 'backoff_cap_ms') then
-            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff_base_ms, backoff_cap_ms', v_key
+        if v_key not in ('lease_ms', 'max_attempts', 'backoff', 'backoff_base_ms', 'backoff_cap_ms') then
+            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff, backoff_base_ms, backoff_cap_ms', v_key
                 using errcode = '22023';
         end if;
     end loop;
@@ -54,6 +55,7 @@ begin
     update tidemill.job_queue j
        set lease_ms        = coalesce((i_settings ->> 'lease_ms')::int4, j.lease_ms),
            max_attempts    = coalesce((i_settings ->> 'max_attempts')::int4, j.max_attempts),
+           backoff         = coalesce(i_settings ->> 'backoff', j.backoff),
            backoff_base_ms = coalesce((i_settings ->> 'backoff_base_ms')::int4, j.backoff_base_ms),
            backoff_cap_ms  = coalesce((i_settings ->> 'backoff_cap_ms')::int4, j.backoff_cap_ms)
      where j.queue_id = v_queue.queue_id and coalesce(i_settings, '{}') <> '{}';

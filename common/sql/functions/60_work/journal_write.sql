@@ -8,11 +8,12 @@
 --   i_seq   - number of the flush within the epoch, rising
 --   i_data  - encoded records (dispatcher/src/engine/record.rs), NULL when there are none
 --   i_cold  - NULL, or {"wait": [...], "dead": [...], "fail": [...], "insert": [...], "finish": [...],
---             "extend": [...], "unpark": [...]}, the arguments of waiting_add, dead_add, failure_add,
---             jobs_insert, waiting_finish, waiting_extend, unpark, carried out in this order
+--             "extend": [...], "again": [...], "unpark": [...]}, the arguments of waiting_add, dead_add,
+--             failure_add, jobs_insert, waiting_finish, waiting_extend, waiting_again, unpark, carried
+--             out in this order
 -- Returns: o_at - clock_timestamp() behind the fence, what lease ends are counted from;
---          o_answers - {"insert": [...], "finish": [...], "extend": [...], "unpark": [...]} in the
---                      order given, NULL without i_cold
+--          o_answers - {"insert": [...], "finish": [...], "extend": [...], "again": [...],
+--                      "unpark": [...]} in the order given, NULL without i_cold
 -- Errors: TM001 fenced, TM004, TM006; class 22 when an item holds data PostgreSQL refuses
 -- Who: tidemill_dispatcher. Locks: the fence, shared; waiting rows by SKIP LOCKED only.
 create or replace function tidemill.journal_write(i_queue_id int4, i_epoch int8, i_seq int8, i_data bytea, i_cold jsonb,
@@ -42,6 +43,9 @@ begin
         end if;
         if i_cold ? 'extend' then
             o_answers := o_answers || jsonb_build_object('extend', tidemill.waiting_extend(i_queue_id, o_at, i_cold -> 'extend'));
+        end if;
+        if i_cold ? 'again' then
+            o_answers := o_answers || jsonb_build_object('again', tidemill.waiting_again(i_queue_id, o_at, i_cold -> 'again'));
         end if;
         if i_cold ? 'unpark' then
             o_answers := o_answers || jsonb_build_object('unpark', tidemill.unpark(i_queue_id, i_cold -> 'unpark'));

@@ -134,7 +134,7 @@ fn temp_fail_waits_for_its_back_off_within_bounds() {
         let flushed = rig.commit().unwrap();
         rig.answers();
         let due = cold(&flushed, "wait", "due_ms")[0].as_u64().unwrap();
-        let ceiling = (SETTINGS.backoff_base_ms << attempt).min(SETTINGS.backoff_cap_ms);
+        let ceiling = SETTINGS.backoff.bound_ms(attempt + 1);
         assert!(due <= ceiling, "attempt {}: {due} ms", attempt + 1);
         widest = widest.max(due);
         assert_eq!(cold(&flushed, "wait", "attempt"), [attempt + 1]);
@@ -143,7 +143,7 @@ fn temp_fail_waits_for_its_back_off_within_bounds() {
         assert_eq!(cold(&flushed, "wait", "previous")[0]["ended"], "failed");
         assert_eq!(cold(&flushed, "fail", "reason"), ["failed"]);
     }
-    assert!(widest > SETTINGS.backoff_cap_ms / 2, "jitter goes up to the cap");
+    assert!(widest > SETTINGS.backoff.bound_ms(1_000) / 2, "jitter goes up to the cap");
 }
 
 #[test]

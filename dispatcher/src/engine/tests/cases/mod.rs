@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::engine::record::{self, Holder, Record};
 use crate::engine::{
-    Answered, ColdAnswers, Engine, Event, Extended, Fold, Grab, Granted, Limits, LogRow, Micros,
+    Answered, Backoff, ColdAnswers, Engine, Event, Extended, Fold, Grab, Granted, Limits, LogRow, Micros,
     QueueSettings, RequestId,
 };
 
@@ -32,8 +32,11 @@ const EPOCH: i64 = 3;
 const LEASE_MS: u64 = 10_000;
 const NONE: [i64; 0] = [];
 
-const SETTINGS: QueueSettings =
-    QueueSettings { lease_ms: LEASE_MS, max_attempts: 3, backoff_base_ms: 100, backoff_cap_ms: 1_000 };
+const SETTINGS: QueueSettings = QueueSettings {
+    lease_ms: LEASE_MS,
+    max_attempts: 3,
+    backoff: Backoff::Exponential { base_ms: 100, cap_ms: 1_000 },
+};
 const HOLD_MS: u64 = 3_600_000;
 const ASK_MS: u64 = 5_000;
 const LIMITS: Limits = Limits {

@@ -9,11 +9,12 @@ mod truth;
 mod waiting;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tidemill_common::lease::Lease;
+use uuid::Uuid;
 
 pub(super) use broken::Broken;
 use database::{Database, Refusal, Write};
@@ -21,7 +22,7 @@ use owner::Owner;
 pub(super) use truth::{Checked, Violation};
 use truth::{Place, Truth, require};
 
-use crate::engine::{ColdAnswers, Engine, Event, Limits, LogRow, Micros, QueueSettings, RequestId};
+use crate::engine::{Backoff, ColdAnswers, Engine, Event, Limits, LogRow, Micros, QueueSettings, RequestId};
 
 pub(super) const PROCESSES: usize = 3;
 const TERM_MS: u64 = 200;
@@ -60,6 +61,8 @@ pub(super) struct World {
     streams: Vec<Stream>,
     /// Leases that workers know, oldest first.
     leases: Vec<Lease>,
+    /// What each numbered grab got, and the owner's epoch.
+    told: HashMap<(Uuid, u64), (i64, Vec<Lease>)>,
     /// Number of the last grab of each worker.
     numbers: [u64; work::WORKERS],
     next_request: u64,
@@ -87,8 +90,11 @@ impl World {
     pub(super) fn new(seed: u64, broken: Option<Broken>, traced: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let max_attempts = rng.random_range(1..=6);
-        let settings =
-            QueueSettings { lease_ms: 400, max_attempts, backoff_base_ms: 50, backoff_cap_ms: 400 };
+        let settings = QueueSettings {
+            lease_ms: 400,
+            max_attempts,
+            backoff: Backoff::Exponential { base_ms: 50, cap_ms: 400 },
+        };
         let limits = Limits {
             window_jobs: rng.random_range(2..=12),
             window_bytes: 1 << 20,
@@ -109,6 +115,7 @@ impl World {
             works: Vec::new(),
             streams: Vec::new(),
             leases: Vec::new(),
+            told: HashMap::new(),
             numbers: [0; work::WORKERS],
             next_request: 1,
             seen: Seen::new(),
@@ -253,7 +260,8 @@ impl World {
         // What was given back may have to be written.
         let owner = &self.owners[index];
         if !started && owner.engine.pending.is_empty() {
-            let (asked, polls) = (owner.asked.len(), owner.engine.polls.len());
+            let waiting = owner.engine.polls.len() + owner.engine.early.len();
+            let (asked, polls) = (owner.asked.len(), waiting);
             require!(
                 asked == polls,
                 "nothing is under way, {polls} grabs wait, and {asked} requests are not answered"

@@ -7,6 +7,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use tidemill_common::api::Outcome;
 use tidemill_common::lease::Lease;
+use uuid::Uuid;
 
 use super::database::{Database, Mark, Write};
 use crate::engine::{Engine, Filter, Grab, RequestId};
@@ -14,11 +15,19 @@ use crate::engine::{Engine, Filter, Grab, RequestId};
 /// What a worker asked.
 #[derive(Debug, Clone)]
 pub(in crate::engine::tests) enum Ask {
-    Grab(Vec<(Lease, Outcome)>, Option<Box<Filter>>),
+    Grab(Vec<(Lease, Outcome)>, Asked),
     Results(Vec<(Lease, Outcome)>),
     Heartbeat(Vec<Lease>),
     /// To be replaced by a stream of so many jobs.
     Lend(Lease, usize),
+}
+
+/// What of a grab matters for its answer.
+#[derive(Debug, Clone)]
+pub(in crate::engine::tests) struct Asked {
+    pub(in crate::engine::tests) filter: Option<Box<Filter>>,
+    /// Whose, and its number.
+    pub(in crate::engine::tests) numbered: Option<(Uuid, u64)>,
 }
 
 #[derive(Debug)]
@@ -98,7 +107,8 @@ impl Owner {
         results: Vec<(Lease, Outcome)>,
     ) {
         let named: Vec<_> = results.iter().map(|(lease, outcome)| (Some(*lease), outcome.clone())).collect();
-        self.asked.insert(request, Ask::Grab(results, grab.filter.clone()));
+        let numbered = grab.number.map(|number| (grab.holder.instance, number));
+        self.asked.insert(request, Ask::Grab(results, Asked { filter: grab.filter.clone(), numbered }));
         self.engine.grab(request, grab, &named);
     }
 

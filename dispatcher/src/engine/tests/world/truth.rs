@@ -106,6 +106,11 @@ impl Truth {
         self.said.insert((key_of(lease), said));
     }
 
+    /// Did anybody hand in a result for it, whatever became of that?
+    pub(in crate::engine::tests) fn is_spoken_of(&self, lease: &Lease) -> bool {
+        self.said.iter().any(|(key, _)| *key == key_of(lease))
+    }
+
     /// A worker wants other jobs instead.
     pub(in crate::engine::tests) fn wanted(&mut self, lease: &Lease, count: usize) {
         self.said(lease, Said::Replace);

@@ -108,11 +108,15 @@ impl Database {
         for item in items(cold, "extend") {
             extend.push(self.extend(item, at, xid, truth)?);
         }
+        let mut again = Vec::new();
+        for item in items(cold, "again") {
+            again.push(self.again(item, at)?);
+        }
         let mut unpark = Vec::new();
         for item in items(cold, "unpark") {
             unpark.push(self.unpark(item, truth)?);
         }
-        Ok(json!({ "insert": insert, "finish": finish, "extend": extend, "unpark": unpark }))
+        Ok(json!({ "insert": insert, "finish": finish, "extend": extend, "again": again, "unpark": unpark }))
     }
 
     fn add(&mut self, item: &Value, at: Micros) -> Checked {
@@ -330,6 +334,19 @@ impl Database {
             }
         }
         self.end(xid)
+    }
+
+    /// `tidemill.waiting_again`, one item.
+    fn again(&self, item: &Value, at: Micros) -> Checked<Value> {
+        let (job, lease) = (int(item, "job")?, (key(item)?, int(item, "nonce")?));
+        let Some(row) = self.waiting.get(&job).filter(|row| row.lease == Some(lease) && row.due > at) else {
+            return Ok(Value::Null);
+        };
+        let [x1, x2, x3, x4] = &row.event.extra;
+        Ok(json!({
+            "until": row.due.0, "time": row.inserted_at.0, "previous": row.previous, "type": row.event.kind,
+            "data": row.event.data, "x1": x1, "x2": x2, "x3": x3, "x4": x4
+        }))
     }
 
     /// `tidemill.unpark`, one item.

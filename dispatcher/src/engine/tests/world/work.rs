@@ -7,7 +7,7 @@ use tidemill_common::api::{Answer, JobOptions, KeyFilter, NewJob, Outcome};
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
-use super::owner::Ask;
+use super::owner::{Ask, Asked};
 use super::truth::{Checked, Said, Violation, require};
 use super::{Broken, Stream, Work, World};
 use crate::engine::record::Holder;
@@ -311,7 +311,10 @@ impl World {
         let seen = (self.owners[index].epoch == self.db.epoch, self.db.now);
         match (ask, answered) {
             (_, Answered::Refused(_)) => Ok(()),
-            (Ask::Grab(asked, filter), Answered::Grab { jobs, results }) => {
+            (Ask::Grab(asked, Asked { filter, numbered }), Answered::Grab { jobs, results }) => {
+                if let Some(numbered) = numbered {
+                    self.tell_again(self.owners[index].epoch, numbered, &jobs)?;
+                }
                 self.tell_jobs(jobs, filter.as_deref(), seen.0)?;
                 // One that waited had none.
                 require!(asked.len() == results.len(), "{} results answered by {results:?}", asked.len());
@@ -388,6 +391,30 @@ impl World {
             Extended::Unavailable => "heartbeat unavailable",
         });
         self.truth.extension_answered(lease, extended, seen)
+    }
+
+    /// A repeated grab gets what it got before, as far as it is still leased, and nothing else.
+    fn tell_again(&mut self, epoch: i64, numbered: (Uuid, u64), jobs: &[Granted]) -> Checked {
+        let leases: Vec<Lease> = jobs.iter().map(|job| job.lease).collect();
+        let Some((told_by, before)) = self.told.get(&numbered).cloned() else {
+            self.told.insert(numbered, (epoch, leases));
+            return Ok(());
+        };
+        // One that somebody handed a result in for may be on its way out.
+        let is_live = |l: &&Lease| self.truth.is_live(l, self.db.now) && !self.truth.is_spoken_of(l);
+        let (live, same) = (before.iter().any(|l| is_live(&l)), leases.iter().all(|l| before.contains(l)));
+        // A new owner knows as much as the journal does.
+        require!(!live || same || told_by != epoch, "{numbered:?} got {before:?} before, and now {leases:?}");
+        if live && !leases.is_empty() && same && told_by != epoch {
+            self.saw("grab repeated to a new owner");
+        }
+        if same && leases.iter().any(|lease| lease.transactional) && !before.is_empty() {
+            self.saw("transactional grab repeated");
+        }
+        if !leases.is_empty() {
+            self.told.insert(numbered, (epoch, leases));
+        }
+        Ok(())
     }
 
     fn tell_jobs(&mut self, jobs: Vec<Granted>, filter: Option<&Filter>, current: bool) -> Checked {
