@@ -28,6 +28,7 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
+        #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(extend("maxLength" = $max)))]
         pub struct $name(String);
 
         impl $name {
@@ -141,6 +142,7 @@ number_id!(
 /// One running worker process, made anew at each start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct WorkerInstance(pub Uuid);
 
 impl WorkerInstance {

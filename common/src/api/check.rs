@@ -49,6 +49,7 @@ pub mod limit {
 
 /// One fault of a request: an element of `errors` in a `/problems/invalid-request`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Violation {
     /// RFC 6901 pointer into the request body; empty for the body itself.
     pub pointer: String,

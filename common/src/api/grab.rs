@@ -13,6 +13,7 @@ use crate::id::{JobId, QueueName, WorkerInstance};
 
 /// Asks for jobs and hands in the results of earlier ones.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrabRequest {
     /// The first one with work answers.
@@ -34,6 +35,7 @@ pub struct GrabRequest {
     pub transactional: bool,
     /// Counts the grabs of one worker instance; the same number again gets the same answer.
     #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
     pub request: Option<u64>,
     /// Who asks.
     pub worker: WorkerInfo,
@@ -84,6 +86,7 @@ impl Validate for GrabRequest {
 
 /// Who a worker is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WorkerInfo {
     /// New at every start of the worker.
@@ -114,6 +117,7 @@ impl Validate for WorkerInfo {
 
 /// Which jobs a grab wants. All given conditions hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Where {
     /// The coalescing key.
@@ -141,6 +145,7 @@ impl Validate for Where {
 
 /// A key, or the beginning of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(untagged, deny_unknown_fields, expecting = "expected a key or {\"prefix\":\"…\"}")]
 pub enum KeyFilter {
     /// Exactly this key.
@@ -154,6 +159,7 @@ pub enum KeyFilter {
 
 /// The answer to a grab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct GrabResponse {
     /// Empty if there was no work.
     pub jobs: Vec<GrabbedJob>,
@@ -167,6 +173,7 @@ pub struct GrabResponse {
 
 /// What a dispatcher wants of a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// Go on.
@@ -180,6 +187,7 @@ pub enum WorkerState {
 
 /// A leased job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct GrabbedJob {
     /// Its id, the same in every attempt.
     pub id: JobId,
@@ -228,6 +236,7 @@ pub struct GrabbedJob {
 
 /// Who held a job before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Previous {
     /// Its worker instance.
     pub instance: WorkerInstance,
@@ -245,6 +254,7 @@ pub struct Previous {
 
 /// How a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PreviousEnd {
     /// No result in time.
@@ -257,6 +267,7 @@ pub enum PreviousEnd {
 
 /// The source of a moved event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Origin {
     /// The source database's name in the mover's configuration.
     pub source: String,

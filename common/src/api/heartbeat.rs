@@ -9,6 +9,7 @@ use super::{At, Faults, Validate, WorkerInfo, WorkerState, check_text, limit};
 
 /// Extends leases in bulk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatRequest {
     /// Who asks.
@@ -34,6 +35,7 @@ impl Validate for HeartbeatRequest {
 
 /// One lease of a heartbeat.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatItem {
     /// The token that came with the job.
@@ -60,6 +62,7 @@ impl Validate for HeartbeatItem {
 
 /// What a running job says about itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
     /// 0 to 100.
@@ -89,6 +92,7 @@ impl Validate for Progress {
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct HeartbeatResponse {
     /// In the order of the request.
     pub leases: Vec<HeartbeatResult>,
@@ -99,6 +103,7 @@ pub struct HeartbeatResponse {
 
 /// What became of one lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct HeartbeatResult {
     /// The token of the request.
     pub lease: String,
@@ -114,6 +119,7 @@ pub struct HeartbeatResult {
 
 /// The fate of one extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HeartbeatAnswer {
     /// Committed.

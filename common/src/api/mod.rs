@@ -16,6 +16,8 @@ mod look;
 mod problem;
 mod produce;
 mod result;
+#[cfg(feature = "openapi")]
+mod schema;
 
 pub use check::{At, Faults, Validate, Violation, check_json, check_text, check_type_name, limit, parse};
 pub use grab::{

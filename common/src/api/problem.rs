@@ -6,6 +6,7 @@ use super::Violation;
 
 /// The body of every answer with a status of 400 or more. It never holds SQL or a stack trace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// `/problems/…`, stable: [`ProblemKind::from_type`].
     #[serde(rename = "type")]

@@ -10,6 +10,7 @@ use crate::id::{JobId, QueueName};
 
 /// A job to be put into a queue. Only `type` is required.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
     /// The job's type: 1 to 255 bytes.
@@ -41,6 +42,7 @@ pub struct NewJob {
     pub coalesce_key: Option<String>,
     /// An integer by which many jobs are cancelled at once.
     #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
     pub cancel_key: Option<i64>,
     /// Keeps a second copy out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +58,7 @@ pub struct NewJob {
 /// Everything about a new job but type, arguments and queue: what is stored with it as JSON, and the `i_options` of
 /// `tidemill.insert_job`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct JobOptions {
     /// See [`NewJob::run_at`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +80,7 @@ pub struct JobOptions {
     pub coalesce_key: Option<String>,
     /// See [`NewJob::cancel_key`].
     #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
     pub cancel_key: Option<i64>,
     /// See [`NewJob::unique`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,6 +187,7 @@ impl Validate for NewJob {
 
 /// A key that keeps a second copy of a job out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Unique {
     /// The key, unique per queue.
@@ -194,6 +199,7 @@ pub struct Unique {
 
 /// How long a unique key holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UniqueScope {
     /// Until the job has a final outcome.
@@ -267,6 +273,7 @@ fn in_path_queue(job: &NewJob, at: At<'_>, faults: &mut Faults) {
 
 /// `201`, or `200` if every job was a duplicate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct ProduceResponse {
     /// In the order of the request.
     pub jobs: Vec<InsertedJob>,
@@ -274,6 +281,7 @@ pub struct ProduceResponse {
 
 /// One job that is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct InsertedJob {
     /// Its id; of a duplicate, the id of the job that was there.
     pub id: JobId,
@@ -284,9 +292,11 @@ pub struct InsertedJob {
 
 /// The answer to a streamed produce.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct StreamProduceResponse {
     /// How many jobs.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub inserted: u64,
     /// The first one's id; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ use crate::id::JobId;
 
 /// `POST /v1/results`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResultsRequest {
     /// Outcomes may be mixed.
@@ -206,6 +207,7 @@ impl<'de> Deserialize<'de> for ResultItem {
 
 /// The answer to `POST /v1/results`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct ResultsResponse {
     /// In the order of the request.
     pub results: Vec<ResultAnswer>,
@@ -213,6 +215,7 @@ pub struct ResultsResponse {
 
 /// What the dispatcher did with one result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct ResultAnswer {
     /// The token of the request.
     pub lease: String,
@@ -228,6 +231,7 @@ pub struct ResultAnswer {
 
 /// The fate of one finishing call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// Committed.
@@ -246,10 +250,12 @@ pub enum Answer {
 
 /// The answer to `POST /v1/leases/{lease}/replace`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct ReplaceResponse {
     /// `ok` or `already`.
     pub answer: Answer,
     /// How many jobs.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub inserted: u64,
 }
