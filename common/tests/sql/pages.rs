@@ -171,12 +171,17 @@ async fn tables_may_be_rewritten_between_two_pages() {
     assert_eq!((first.len(), second.len()), (500, 2500));
 }
 
-/// Blocks that a statement touched.
+/// Blocks that a statement touched. The lower number of two runs: other sessions' changes of the catalog may make the
+/// first one read it again.
 async fn blocks(client: &Client, sql: &str) -> u64 {
-    let plan: serde_json::Value =
-        one(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
-    let count = |name: &str| plan[0]["Plan"][name].as_u64().expect("a number");
-    count("Shared Hit Blocks") + count("Shared Read Blocks")
+    let mut lower = u64::MAX;
+    for _ in 0..2 {
+        let plan: serde_json::Value =
+            one(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
+        let count = |name: &str| plan[0]["Plan"][name].as_u64().expect("a number");
+        lower = lower.min(count("Shared Hit Blocks") + count("Shared Read Blocks"));
+    }
+    lower
 }
 
 #[tokio::test]
