@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tidemill_common::db::Session;
@@ -110,7 +111,7 @@ impl Rig {
         let (theirs, ours) = (cluster.empty_database().await, cluster.database().await);
         theirs.session("tidemill-bench").batch("create extension", "create extension pgq").await?;
         for db in [&theirs, &ours] {
-            let mut session = db.session("tidemill-bench");
+            let mut session = db.session("tidemill-bench").with_deadline(Duration::from_secs(120));
             let queues = format!("select pgq.create_queue('q' || n) from generate_series(1, {QUEUES}) n");
             session.query("create queues", &queues, &[]).await?;
             session.batch("analyze", "analyze pgq.queue").await?;
