@@ -154,3 +154,35 @@ async fn one_event_becomes_every_notification_exactly_once() -> Result<()> {
     ensure!(counts == expected, "{counts:?}");
     Ok(())
 }
+
+/// The most memory the process had resident, in MiB.
+fn peak_mib(pid: i32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    Ok(peak.trim().trim_end_matches("kB").trim().parse::<u64>()? / 1_024)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute or two: a million jobs"]
+async fn one_job_becomes_a_million_in_bounded_memory() -> Result<()> {
+    const JOBS: usize = 1_000_000;
+    let jobs = Jobs::start(Cluster::shared(), 1).await?;
+    let mut session = jobs.session();
+    session.batch("the event", &format!("select tidemill.insert_job('{QUEUE}', 'event', '{{}}')")).await?;
+    let client = jobs.client(0);
+    let job = client.grab(QUEUE, 1, 600_000, 10_000).await?.remove(0);
+    let before = std::time::Instant::now();
+    let lines = "{\"type\":\"notify\",\"args\":{\"user\":123456}}\n".repeat(JOBS);
+    let path = format!("/v1/leases/{}/replace", lease(&job));
+    let (status, said) = client.post_text(&path, "application/x-ndjson", lines).await?;
+    ensure!(
+        status == 200 && said == json!({"answer": "ok", "inserted": JOBS.to_string()}),
+        "{status}: {said}"
+    );
+    let peak = peak_mib(jobs.dispatchers[0].pid())?;
+    println!("{JOBS} jobs in {:?}, the dispatcher had at most {peak} MiB resident", before.elapsed());
+    ensure!(peak < 256, "{peak} MiB");
+    let row = session.query_one("count", "select count(*) from pgq.event_1", &[]).await?;
+    ensure!(row.get::<_, i64>(0) == JOBS as i64 + 1);
+    Ok(())
+}

@@ -101,3 +101,22 @@ fn whoever_waits_is_named_when_the_queue_is_lost() {
     let third = rig.start_grab(waiting(1, 1));
     assert_eq!(rig.engine.abandon(), [first, second, third]);
 }
+
+/// What an event of one type costs while so many wait for another; run by hand, in a release build.
+#[test]
+#[ignore = "a measurement"]
+fn many_who_wait_for_something_else_cost_an_event_nothing() {
+    for polls in [0, 1_000] {
+        let limits = Limits { window_jobs: 1_000_000, window_bytes: 1 << 30, ..LIMITS };
+        let mut rig = Rig::with(SETTINGS, limits);
+        for n in 0..polls {
+            rig.start_grab(Grab { wait_ms: 600_000, holder: worker(n), ..of_types(&["other"]) });
+        }
+        let before = std::time::Instant::now();
+        for _ in 0..100_000 {
+            rig.load(&["a"]);
+        }
+        println!("{polls} polls: {:?} an event", before.elapsed() / 100_000);
+        assert!(rig.answers().is_empty());
+    }
+}
