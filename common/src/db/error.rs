@@ -95,6 +95,12 @@ impl DbError {
         self
     }
 
+    /// For failpoints of the kind executed-then-error: the call was carried out, and its answer never heard.
+    #[must_use]
+    pub fn unheard(operation: &'static str, database: &Arc<str>) -> Self {
+        Self::new(operation, database, DbCause::ConnectionLost).with_outcome_unknown(true)
+    }
+
     /// A column that is not what the query promised. `operation` as in the call that read the row.
     #[must_use]
     pub fn decode(operation: &'static str, database: &Arc<str>, error: tokio_postgres::Error) -> Self {

@@ -175,7 +175,10 @@ impl Owned {
                 let work = Box::pin(async move {
                     failpoint!("dispatcher.before_renew");
                     let renewed = dispatch::renew(&mut session, queue_id, epoch, term_ms, low_water).await;
-                    failpoint!("dispatcher.after_renew");
+                    failpoint!("dispatcher.after_renew", |_| {
+                        let unheard = DbError::unheard("renew", &session.database());
+                        (session, Err(unheard))
+                    });
                     (session, renewed)
                 });
                 (Instant::now(), work)
@@ -309,7 +312,10 @@ fn write(mut session: Session, queue_id: i32, epoch: Epoch, flush: Flush) -> Wor
         let Flush { seq, data, cold } = flush;
         let written =
             work::journal_write(&mut session, queue_id, epoch, seq, data.as_deref(), cold.as_deref()).await;
-        failpoint!("dispatcher.after_flush");
+        failpoint!("dispatcher.after_flush", |_| {
+            let unheard = DbError::unheard("write the journal", &session.database());
+            (session, Err(unheard))
+        });
         (session, written)
     })
 }
