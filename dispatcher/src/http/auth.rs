@@ -35,7 +35,7 @@ impl Scope {
     const ALL: [(Scope, &'static str); 4] =
         [(Scope::Produce, "produce"), (Scope::Work, "work"), (Scope::Read, "read"), (Scope::Admin, "admin")];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Scope::Produce => "produce",
             Scope::Work => "work",

@@ -16,6 +16,7 @@ mod heartbeat;
 mod job;
 mod listen;
 mod look;
+mod openapi;
 mod params;
 mod pool;
 mod problem;
@@ -30,7 +31,6 @@ mod work;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 
 pub use auth::{Tokens, TokensError};
 pub use listen::serve;
@@ -40,20 +40,9 @@ pub use state::{ApiState, Limits};
 use problem::Refusal;
 use tidemill_common::api::ProblemKind;
 
-/// All calls of the API.
+/// All calls of the API: the list is in `openapi/operations.rs`.
 pub fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/v1/queues/{queue}/jobs", post(produce::produce))
-        .route("/v1/grab", post(work::grab))
-        .route("/v1/results", post(results::results))
-        .route("/v1/leases/{lease}/replace", post(replace::replace))
-        .route("/v1/heartbeat", post(heartbeat::heartbeat))
-        .route("/v1/queues", get(look::queues))
-        .route("/v1/queues/{queue}", get(look::queue).put(steer::settings))
-        .route("/v1/queues/{queue}/jobs/{id}", get(details::job))
-        .route("/v1/queues/{queue}/dead", get(dead::list))
-        .route("/v1/queues/{queue}/dead/redrive", post(dead::redrive))
-        .route("/v1/queues/{queue}/dead/purge", post(dead::purge))
+    openapi::routes()
         .fallback(|| async {
             Refusal::new(ProblemKind::NotFound, "there is no such path in version 1 of the API")
         })

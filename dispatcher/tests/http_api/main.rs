@@ -1,8 +1,10 @@
 //! The HTTP API, version 1, against a real database, with the routers of one or two dispatchers in this process.
 
+mod bounded;
 mod contract;
 mod forward;
 mod limits;
+mod openapi;
 mod replace;
 mod search;
 mod support;

@@ -1,0 +1,181 @@
+//! The list of all operations. What is not in it is not served.
+
+use axum::http::Method;
+use axum::routing::{get, post, put};
+use schemars::SchemaGenerator;
+use serde_json::{Value, json};
+use tidemill_common::api::ProblemKind::{Conflict, StaleLease, TooManyRequests, UnknownJob};
+use tidemill_common::api::{
+    DeadPage, DeadSelection, GrabRequest, GrabResponse, HeartbeatRequest, HeartbeatResponse, JobDetails,
+    NewJob, ProduceRequest, ProduceResponse, PurgeAnswer, QueueInfo, QueueList, QueueSettings, RedriveAnswer,
+    ReplaceResponse, ResultsRequest, ResultsResponse, StreamProduceResponse,
+};
+
+use super::operation::Operation;
+use crate::http::auth::Scope::{Admin, Produce, Read, Work};
+use crate::http::{dead, details, heartbeat, look, produce, replace, results, steer, work};
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const LEASE: &str = "l-1-7-123-1-0-4-89abcdef01234567";
+
+/// Everything that the API does.
+pub(super) fn all() -> Vec<Operation> {
+    let mut all = worker();
+    all.extend(queues());
+    all.extend(dead_letters());
+    all.push(
+        Operation::new(GET, "/openapi.json", "openapi", "This document", get(super::serve))
+            .answer::<Value>(200, "OpenAPI 3.1."),
+    );
+    all
+}
+
+/// What producers and workers call.
+fn worker() -> Vec<Operation> {
+    let produced = vec![
+        SchemaGenerator::subschema_for::<ProduceResponse>,
+        SchemaGenerator::subschema_for::<StreamProduceResponse>,
+    ];
+    let about = json!({"instance": "6f0c0000-0000-4000-8000-000000000000", "host": "web-3", "pid": 4711,
+                       "name": "mailer", "version": "1.4"});
+    let job = json!({"type": "send_email", "args": {"to": "a@example.org"}, "coalesce_key": "example.org"});
+    vec![
+        Operation::new(
+            POST,
+            "/v1/queues/{queue}/jobs",
+            "produce",
+            "Stores one job, several, or a stream of them: all or none",
+            post(produce::produce),
+        )
+        .scope(Produce)
+        .of_queue()
+        .json::<ProduceRequest>(json!({"jobs": [job, {"type": "send_email", "delay_ms": 60000}]}))
+        .lines::<NewJob>(json!([job, job]))
+        .answers(201, "Committed. A stream is answered with the first and last id.", produced),
+        Operation::new(POST, "/v1/grab", "grab", "Hands in results, then leases jobs", post(work::grab))
+            .scope(Work)
+            .of_queue()
+            .json::<GrabRequest>(json!({
+                "queues": ["mail"], "types": ["send_email"], "max": 10, "lease_ms": 60000, "wait_ms": 1000,
+                "request": "17", "worker": about, "where": {"coalesce_key": {"prefix": "example"}},
+                "results": [{"lease": LEASE, "outcome": "complete"}],
+            }))
+            .answer::<GrabResponse>(200, "Leased jobs; none if none came in time.")
+            .also(&[TooManyRequests]),
+        Operation::new(
+            POST,
+            "/v1/results",
+            "results",
+            "Hands in what became of leased jobs",
+            post(results::results),
+        )
+        .scope(Work)
+        .json::<ResultsRequest>(json!({"results": [
+            {"lease": LEASE, "outcome": "temp_fail", "message": "451 try later", "retry_in_ms": 60000},
+        ]}))
+        .answer::<ResultsResponse>(200, "What became of each, in order."),
+        Operation::new(
+            POST,
+            "/v1/leases/{lease}/replace",
+            "replace",
+            "Replaces a leased job by a stream of others, in one transaction",
+            post(replace::replace),
+        )
+        .scope(Work)
+        .lines::<NewJob>(json!([{"type": "notify", "args": {"n": 1}}, {"type": "notify", "args": {"n": 2}}]))
+        .answer::<ReplaceResponse>(200, "Committed, now or by an earlier call.")
+        .also(&[StaleLease, Conflict]),
+        Operation::new(POST, "/v1/heartbeat", "heartbeat", "Extends leases", post(heartbeat::heartbeat))
+            .scope(Work)
+            .json::<HeartbeatRequest>(
+                json!({"worker": about, "leases": [{"lease": LEASE, "extend_ms": 60000}]}),
+            )
+            .answer::<HeartbeatResponse>(200, "What became of each lease, in order."),
+    ]
+}
+
+/// Queues and their jobs.
+fn queues() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            GET,
+            "/v1/queues",
+            "queues",
+            "Lists the queues that the token may read",
+            get(look::queues),
+        )
+        .scope(Read)
+        .answer::<QueueList>(200, "By name."),
+        Operation::new(GET, "/v1/queues/{queue}", "queue", "Shows a queue", get(look::queue))
+            .scope(Read)
+            .of_queue()
+            .answer::<QueueInfo>(200, "From its owner's memory."),
+        Operation::new(
+            Method::PUT,
+            "/v1/queues/{queue}",
+            "put_queue",
+            "Creates a job queue, or changes its settings",
+            put(steer::settings),
+        )
+        .scope(Admin)
+        .json::<QueueSettings>(
+            json!({"lease_ms": 60000, "max_attempts": 25, "backoff": {"base_ms": 1000, "cap_ms": 3600000}}),
+        )
+        .answer::<QueueSettings>(200, "The settings in force.")
+        .answer::<QueueSettings>(201, "Created, with these settings.")
+        .also(&[Conflict]),
+        Operation::new(
+            GET,
+            "/v1/queues/{queue}/jobs/{id}",
+            "job",
+            "Shows a job: where it is and what happened to it",
+            get(details::job),
+        )
+        .scope(Read)
+        .of_queue()
+        .answer::<JobDetails>(200, "From the owner's window, or from the database.")
+        .also(&[UnknownJob]),
+    ]
+}
+
+/// Jobs that failed for good.
+fn dead_letters() -> Vec<Operation> {
+    let selection = || json!({"all": true, "type": "send_email"});
+    vec![
+        Operation::new(
+            GET,
+            "/v1/queues/{queue}/dead",
+            "dead",
+            "Lists dead letters, the oldest first",
+            get(dead::list),
+        )
+        .scope(Read)
+        .of_queue()
+        .query::<String>("cursor", "The `cursor` of the page before.", json!("1764576000000000-123"))
+        .query::<u16>("limit", "1 to 1,000; absent: 100.", json!(10))
+        .answer::<DeadPage>(200, "A page."),
+        Operation::new(
+            POST,
+            "/v1/queues/{queue}/dead/redrive",
+            "redrive",
+            "Makes dead letters jobs again, with all their attempts",
+            post(dead::redrive),
+        )
+        .scope(Admin)
+        .of_queue()
+        .json::<DeadSelection>(selection())
+        .answer::<RedriveAnswer>(200, "How many."),
+        Operation::new(
+            POST,
+            "/v1/queues/{queue}/dead/purge",
+            "purge",
+            "Deletes dead letters",
+            post(dead::purge),
+        )
+        .scope(Admin)
+        .of_queue()
+        .json::<DeadSelection>(selection())
+        .answer::<PurgeAnswer>(200, "How many."),
+    ]
+}
