@@ -8,6 +8,7 @@ mod crowd;
 mod early_tick;
 mod ext;
 mod insert;
+mod job_mutants;
 mod like_pgq;
 mod node;
 mod node_like_pgq;
