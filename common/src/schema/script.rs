@@ -291,6 +291,13 @@ mod tests {
                 .filter(|line| line.starts_with("set search_path"))
                 .all(|line| line.trim_end_matches([';', ' ']).ends_with("pg_temp"));
             assert!(ends_with_temp, "{name}: pg_temp is not last");
+            // A scan that has no index costs ten billion then, and is compiled for 50 ms each time.
+            let count = |setting| text.lines().filter(|line| *line == setting).count();
+            assert_eq!(
+                count("set enable_seqscan = off"),
+                count("set jit = off"),
+                "{name}: jit not off where seqscan is"
+            );
         }
     }
 

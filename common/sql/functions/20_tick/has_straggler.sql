@@ -13,6 +13,7 @@ returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_settled text := 'tidemill.settled_' || i_queue_id;

@@ -6,6 +6,7 @@ returns setof text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     b       record;

@@ -14,6 +14,7 @@ create or replace function pgq.next_batch_custom(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 as $$
 declare

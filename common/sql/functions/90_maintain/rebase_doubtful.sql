@@ -7,6 +7,7 @@ returns setof record
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_queue integer;

@@ -13,6 +13,7 @@ returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set lock_timeout = '500ms'
 as $$
 declare
