@@ -48,8 +48,10 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
     let target = database(cx)?;
     let tokens = settings.http.tokens_file.as_deref().map(Tokens::load).transpose();
     let tokens = tokens.map_err(|error| ConfigError::sentence(error_chain(&error)))?;
+    let tls = settings.tls.files().map(|(cert, key)| http::acceptor(&cert, &key)).transpose();
+    let tls = tls.map_err(|error| ConfigError::sentence(error_chain(&error)))?;
     let (listener, address) = bind(&settings.http)?;
-    let advertise = advertised(&settings.http, address)?;
+    let advertise = advertised(&settings.http, address, if tls.is_some() { "https" } else { "http" })?;
 
     let routes = Routes::default();
     let condition = cx.readiness().condition(&format!("database {}", target.name()));
@@ -66,10 +68,13 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
     cx.run(discover, Pace::every(DISCOVER));
 
     let limits = http::Limits::from(&settings.http);
-    let api = ApiState::new(routes, cx.instance, Pool::new(target), limits, tokens, cx.shutdown.clone())?;
+    let mut api = ApiState::new(routes, cx.instance, Pool::new(target), limits, tokens, cx.shutdown.clone())?;
+    if let Some(file) = &settings.tls.ca_file {
+        api = api.trusting(file).map_err(|error| ConfigError::sentence(error_chain(&error)))?;
+    }
     let listener = tokio::net::TcpListener::from_std(listener)?;
     tracing::info!(%address, "http server listening");
-    cx.spawn("http", http::serve(listener, http::router(api), cx.shutdown.clone()));
+    cx.spawn("http", http::serve(listener, tls, http::router(api), cx.shutdown.clone()));
     Ok(())
 }
 
@@ -108,15 +113,15 @@ fn identity(cx: &Context, address: String) -> Identity {
 }
 
 /// Where other dispatchers reach this one.
-fn advertised(settings: &HttpSettings, address: SocketAddr) -> Result<String, ConfigError> {
+fn advertised(settings: &HttpSettings, address: SocketAddr, scheme: &str) -> Result<String, ConfigError> {
     match &settings.advertise {
         Some(url) => Ok(url.trim_end_matches('/').to_owned()),
         None if address.ip().is_unspecified() => Err(ConfigError::sentence(format!(
             "http.listen = {address} is no address that other dispatchers could call: set http.advertise to one, \
-             such as http://dispatcher-1:{}",
+             such as {scheme}://dispatcher-1:{}",
             address.port()
         ))),
-        None => Ok(format!("http://{address}")),
+        None => Ok(format!("{scheme}://{address}")),
     }
 }
 

@@ -14,6 +14,7 @@ mod log;
 mod mover;
 mod shape;
 mod ticker;
+mod tls;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub use load::{ConfigError, Source};
 pub use log::{LogFormat, LogSettings};
 pub use mover::{MoverSettings, Route};
 pub use ticker::TickerSettings;
+pub use tls::TlsSettings;
 
 use crate::db::Target;
 
@@ -48,6 +50,8 @@ pub struct Settings {
     pub dispatcher: DispatcherSettings,
     /// `[http]`: the API
     pub http: HttpSettings,
+    /// `[tls]`: certificate of the API
+    pub tls: TlsSettings,
     /// `[admin]`: probes, metrics, stopping
     pub admin: AdminSettings,
     /// `[log]`
@@ -95,6 +99,7 @@ impl Settings {
         self.mover.check(&mut errors);
         self.dispatcher.check(&mut errors);
         self.http.check(&mut errors);
+        self.tls.check(&mut errors);
         self.admin.check(&mut errors);
         errors
     }

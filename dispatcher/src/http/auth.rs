@@ -81,7 +81,7 @@ struct Read {
 }
 
 /// Tells one state of the file from another: time of change, size, file number.
-type Version = (i64, i64, u64, u64);
+pub(super) type Version = (i64, i64, u64, u64);
 
 impl Tokens {
     /// Reads the file.
@@ -131,7 +131,7 @@ impl Tokens {
     }
 }
 
-fn version(file: &Metadata) -> Version {
+pub(super) fn version(file: &Metadata) -> Version {
     (file.mtime(), file.mtime_nsec(), file.size(), file.ino())
 }
 

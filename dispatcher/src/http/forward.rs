@@ -25,11 +25,14 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The largest answer taken apart here. An owner's window is smaller.
 const ANSWER_BYTES: usize = 256 << 20;
 
-/// The client for all forwarded requests.
-pub(super) fn client() -> Result<reqwest::Client, reqwest::Error> {
+/// The client for all forwarded requests, who trusts these authorities, too.
+pub(super) fn client(authorities: Vec<reqwest::Certificate>) -> Result<reqwest::Client, reqwest::Error> {
     // Fails if there is one already, which is just as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    authorities
+        .into_iter()
+        .fold(builder, reqwest::ClientBuilder::add_root_certificate)
         .connect_timeout(CONNECT)
         .pool_idle_timeout(Duration::from_secs(20))
         .redirect(reqwest::redirect::Policy::none())

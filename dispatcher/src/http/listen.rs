@@ -6,12 +6,15 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tidemill_common::service::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// Connections at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 16_384;
@@ -19,6 +22,8 @@ const CONNECTIONS: usize = 16_384;
 const HEADER_BYTES: usize = 32 << 10;
 /// The longest time for the headers of a request, and for the next request of a connection.
 const HEADER_WAIT: Duration = Duration::from_secs(60);
+/// The longest time for a TLS handshake.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// Requests at a time over one HTTP/2 connection.
 const STREAMS: u32 = 256;
 
@@ -26,7 +31,12 @@ const STREAMS: u32 = 256;
 ///
 /// # Errors
 /// The listener is broken.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    shutdown: Shutdown,
+) -> io::Result<()> {
     let builder = builder();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -40,10 +50,15 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
             () = shutdown.wanted() => break,
             (accepted, place) = accepted => match accepted {
                 Ok((stream, _)) => {
-                    let connection = graceful.watch(connection(&builder, stream, &router));
+                    let client = Client {
+                        builder: builder.clone(),
+                        tls: tls.clone(),
+                        router: router.clone(),
+                        watcher: graceful.watcher(),
+                        shutdown: shutdown.clone(),
+                    };
                     connections.spawn(async move {
-                        // How a client leaves is its own affair.
-                        drop(connection.await);
+                        client.serve(stream).await;
                         drop(place);
                     });
                 }
@@ -92,15 +107,37 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-fn connection(
-    builder: &Builder<TokioExecutor>,
-    stream: TcpStream,
-    router: &Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error: Send> + Send + use<> {
-    // Answers are small and complete: they must not wait for one another. A socket that is gone fails later anyway.
-    drop(stream.set_nodelay(true));
-    let service = TowerToHyperService::new(router.clone());
-    builder.serve_connection(TokioIo::new(stream), service).into_owned()
+/// Who has connected.
+struct Client {
+    builder: Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    watcher: Watcher,
+    shutdown: Shutdown,
+}
+
+impl Client {
+    async fn serve(self, stream: TcpStream) {
+        // Answers are small and complete: they must not wait for one another. A socket that is gone fails later anyway.
+        drop(stream.set_nodelay(true));
+        let Some(tls) = self.tls.clone() else { return self.answer(stream).await };
+        let handshake = timeout(HANDSHAKE_WAIT, tls.accept(stream));
+        let greeted = tokio::select! {
+            () = self.shutdown.wanted() => return,
+            greeted = handshake => greeted,
+        };
+        // Who does not get through the handshake is told so by the protocol itself.
+        if let Ok(Ok(stream)) = greeted {
+            self.answer(stream).await;
+        }
+    }
+
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = TowerToHyperService::new(self.router);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        // How a client leaves is its own affair.
+        drop(self.watcher.watch(connection).await);
+    }
 }
 
 fn concerns_one_client(error: &io::Error) -> bool {

@@ -27,6 +27,7 @@ mod results;
 mod state;
 mod steer;
 mod stream;
+mod tls;
 mod work;
 
 use axum::Router;
@@ -36,6 +37,7 @@ pub use auth::{Tokens, TokensError};
 pub use listen::serve;
 pub use pool::Pool;
 pub use state::{ApiState, Limits};
+pub use tls::{TlsError, acceptor};
 
 use problem::Refusal;
 use tidemill_common::api::ProblemKind;

@@ -1,5 +1,6 @@
 //! What every request may use.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::forward;
 use super::pool::Pool;
 use super::problem::Refusal;
 use super::repeat::Repeats;
+use super::tls::{self, TlsError};
 use crate::routes::Routes;
 use tidemill_common::api::ProblemKind;
 
@@ -92,7 +94,7 @@ impl ApiState {
             routes,
             me,
             pool,
-            client: forward::client()?,
+            client: forward::client(Vec::new())?,
             limits,
             tokens: tokens.map(Arc::new),
             shutdown,
@@ -100,6 +102,16 @@ impl ApiState {
             bodies: Budget::new(limits.bodies_bytes),
             polls: Arc::new(Semaphore::new(limits.polls.min(Semaphore::MAX_PERMITS))),
         })
+    }
+
+    /// Trusts the authorities of this file, too, when it forwards to other dispatchers.
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub fn trusting(self, path: &Path) -> Result<Self, TlsError> {
+        let refused = |source| TlsError::Authorities { path: path.to_owned(), source };
+        let client = forward::client(tls::authorities(path)?).map_err(refused)?;
+        Ok(Self { client, ..self })
     }
 
     /// A place among those who wait for jobs, held while waiting.

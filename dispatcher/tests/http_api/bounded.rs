@@ -15,8 +15,14 @@ async fn a_thousand_long_polls_share_a_few_connections() {
     let mut world = World::new(&["mail"]).await;
     let limits = Limits { polls: POLLS, ..Limits::default() };
     let node = world.node_with(&["mail"], limits, None).await;
-    let mut waiting: FuturesUnordered<_> =
-        (0..POLLS).map(|_| node.post("/v1/grab", grab(&["mail"], 30_000))).collect();
+    // Below, the one who looks whether all wait takes a place for a moment: who finds none then asks again.
+    let poll = async || loop {
+        let said = node.post("/v1/grab", grab(&["mail"], 30_000)).await;
+        if said.status != 429 {
+            return said;
+        }
+    };
+    let mut waiting: FuturesUnordered<_> = (0..POLLS).map(|_| poll()).collect();
     let steer = async {
         // A queue that nobody has seen is looked for in the database; the limit comes before that.
         until("all wait", async || {

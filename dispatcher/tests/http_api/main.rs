@@ -8,3 +8,4 @@ mod openapi;
 mod replace;
 mod search;
 mod support;
+mod tls;

@@ -118,7 +118,7 @@ impl World {
         let state =
             ApiState::new(routes, me, Pool::new(self.db.target()), limits, tokens, shutdown.clone()).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test is the process")]
-        let serving = tokio::spawn(http::serve(listener, http::router(state), shutdown));
+        let serving = tokio::spawn(http::serve(listener, None, http::router(state), shutdown));
         node.serving = Some(serving);
         node
     }
