@@ -26,9 +26,13 @@ build: prepare ## The release binaries and the demonstration's worker
 demo: build ## The whole pipeline on real load; ARGS="--chaos" kills everything on the way
 	@target/release/tidemill demo $(ARGS)
 
-chaos: build ## The demonstration with --chaos, RUNS times with seeds of its own
+chaos: build ## Faults without end: simulation, real processes, the demonstration with --chaos; RUNS times
+	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) test -p tidemill-dispatcher --locked --lib simulation -- --include-ignored
 	@for run in $$(seq $(RUNS)); do \
-		echo "run $$run of $(RUNS)"; target/release/tidemill demo --chaos $(ARGS) || exit 1; \
+		echo "run $$run of $(RUNS)"; \
+		$(CARGO) test -p tidemill-e2e --locked --test chaos -- --nocapture || exit 1; \
+		target/release/tidemill demo --chaos $(ARGS) || exit 1; \
 	done
 
 # The end-to-end tests start the binaries that the first line builds, with failpoints.

@@ -233,7 +233,10 @@ fn settings(sources: &[TestDb], jobs: &TestDb) -> String {
 
 /// A port that is free now and given to nobody else by this process, outside the range from which outgoing connections
 /// get theirs: a dispatcher that is started again finds it free.
-fn free_port() -> Result<SocketAddr> {
+///
+/// # Errors
+/// If none is.
+pub fn free_port() -> Result<SocketAddr> {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     // Tests of several processes begin in different places.
     let first = 20_000 + u16::try_from(std::process::id() % 5_000)?;

@@ -48,8 +48,7 @@ async fn judge(db: &TestDb, client: &Client, mutant: Option<&[Edit]>, case: Case
         install(client, edits).await;
     }
     match (case(db, client).await, mutant) {
-        (Ok(()), None) => {}
-        (Err(what), Some(edits)) => println!("{} without \"{}\": {what}", edits[0].0, edits[0].1),
+        (Ok(()), None) | (Err(_), Some(_)) => {}
         (Err(what), None) => panic!("the function itself: {what}"),
         (Ok(()), Some(edits)) => panic!("not noticed: {edits:?}"),
     }

@@ -1,0 +1,146 @@
+//! What can go wrong, one thing at a time.
+
+use anyhow::{Result, ensure};
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use tidemill_common::testing::{Service, wait_for};
+
+use crate::fleet::{Fleet, PATIENCE, WORKERS, kill, retried};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    KillOwner,
+    KillDispatcher(usize),
+    KillTicker(usize),
+    KillWorker(usize),
+    /// `pg_terminate_backend` on one of the dispatchers' connections: the draw among those there are.
+    KillBackend(usize),
+    /// SIGSTOP of the owner until another one has the queue, then SIGCONT.
+    FreezeOwner,
+    /// An immediate stop of PostgreSQL, and a start.
+    CrashDatabase,
+    /// The next owner dies at this point, or hears an error there although it was executed.
+    Failpoint(String),
+}
+
+/// The point, and whether it can also be executed-then-error.
+const POINTS: [(&str, bool, u32); 6] = [
+    ("dispatcher.before_take", false, 0),
+    ("dispatcher.after_take", true, 0),
+    ("dispatcher.before_flush", false, 30),
+    ("dispatcher.after_flush", true, 30),
+    ("dispatcher.before_renew", false, 3),
+    ("dispatcher.after_renew", true, 3),
+];
+
+impl Fault {
+    pub(crate) fn draw(rng: &mut StdRng) -> Fault {
+        match rng.random_range(0..16) {
+            0..2 => Fault::KillOwner,
+            2 => Fault::KillDispatcher(rng.random_range(0..2)),
+            3 => Fault::KillTicker(rng.random_range(0..2)),
+            4..6 => Fault::KillWorker(rng.random_range(0..WORKERS)),
+            6..8 => Fault::KillBackend(rng.random_range(0..100)),
+            8..10 => Fault::FreezeOwner,
+            10 => Fault::CrashDatabase,
+            _ => {
+                let (point, unheard, most) = *POINTS.choose(rng).expect("points");
+                let passes = match rng.random_range(0..=most) {
+                    0 => String::new(),
+                    passes => format!("{passes}*off->"),
+                };
+                let action = if unheard && rng.random_bool(0.7) { "1*return(unheard)" } else { "return" };
+                Fault::Failpoint(format!("{point}={passes}{action}"))
+            }
+        }
+    }
+
+    /// Lets it happen and mends it. Returns at a sign that it did happen, not after some time.
+    pub(crate) async fn happen(&self, fleet: &mut Fleet) -> Result<()> {
+        match self {
+            Fault::KillOwner => {
+                let (owner, _) = fleet.owner().await;
+                Fault::again(fleet, owner, "").await?;
+            }
+            Fault::KillDispatcher(number) => Fault::again(fleet, *number, "").await?,
+            Fault::KillTicker(number) => {
+                kill(&mut fleet.tickers[*number]).await;
+                fleet.tickers[*number] = fleet.ticker()?;
+            }
+            Fault::KillWorker(number) => {
+                kill(&mut fleet.workers[*number]).await;
+                fleet.workers[*number] = fleet.worker()?;
+            }
+            Fault::KillBackend(draw) => kill_backend(fleet, *draw).await,
+            Fault::FreezeOwner => freeze(fleet).await?,
+            Fault::CrashDatabase => {
+                fleet.cluster.stop_immediate()?;
+                fleet.cluster.start()?;
+            }
+            Fault::Failpoint(point) => fail(fleet, point).await?,
+        }
+        Ok(())
+    }
+
+    /// Kills a dispatcher and starts it again.
+    async fn again(fleet: &mut Fleet, number: usize, failpoints: &str) -> Result<()> {
+        kill(&mut fleet.dispatchers[number]).await;
+        fleet.dispatchers[number] = fleet.dispatcher(number, failpoints)?;
+        Ok(())
+    }
+}
+
+async fn kill_backend(fleet: &Fleet, draw: usize) {
+    let mut session = fleet.jobs.session("tidemill-test");
+    wait_for("a connection of a dispatcher to end", PATIENCE, async || {
+        let list = "select pid from pg_stat_activity
+                     where application_name like 'tidemill-dispatcher%' and datname = current_database()
+                     order by pid";
+        let pids = retried(&mut session, async |s| s.query("list backends", list, &[]).await).await?;
+        let pid: i32 = pids.get(draw % pids.len().max(1))?.get(0);
+        let end = format!("select pg_terminate_backend({pid})");
+        let row = retried(&mut session, async |s| s.query_one("end one", &end, &[]).await).await?;
+        row.get::<_, bool>(0).then_some(())
+    })
+    .await;
+}
+
+/// The zombie's journal must not grow once another one has the queue.
+async fn freeze(fleet: &Fleet) -> Result<()> {
+    let (zombie, old) = fleet.owner().await;
+    fleet.dispatchers[zombie].stop();
+    let (heir, new) = wait_for("a takeover", PATIENCE, async || {
+        let (owner, epoch) = fleet.owner().await;
+        (epoch > old).then_some((owner, epoch))
+    })
+    .await;
+    fleet.dispatchers[zombie].cont();
+    ensure!(heir != zombie, "the frozen dispatcher {zombie} took its queue over, epoch {new}");
+    Ok(())
+}
+
+/// Starts the dispatcher that does not own the queue with the failpoint, and makes it the owner.
+async fn fail(fleet: &mut Fleet, point: &str) -> Result<()> {
+    let (owner, _) = fleet.owner().await;
+    let next = 1 - owner;
+    Fault::again(fleet, next, point).await?;
+    fleet.dispatchers[next].wait_for_message("ready", PATIENCE).await?;
+    kill(&mut fleet.dispatchers[owner]).await;
+    let service = &mut fleet.dispatchers[next];
+    wait_for(&format!("the dispatcher to pass {point}"), PATIENCE, async || {
+        (!service.is_running() || was_lost(service)).then_some(())
+    })
+    .await;
+    fleet.dispatchers[owner] = fleet.dispatcher(owner, "")?;
+    if !fleet.dispatchers[next].is_running() {
+        fleet.dispatchers[next] = fleet.dispatcher(next, "")?;
+    }
+    Ok(())
+}
+
+/// It doubted what it had done.
+fn was_lost(service: &Service) -> bool {
+    let said = |event: &serde_json::Value| {
+        event["message"] == "queue lost" || event["message"] == "take-over failed"
+    };
+    service.events().iter().any(said)
+}
