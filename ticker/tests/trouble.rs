@@ -61,7 +61,10 @@ async fn a_hung_database_delays_only_itself_and_is_named() {
     for series in [&missing, &refused, &trouble("hung0", "hung"), &trouble("hung19", "hung")] {
         wait_for(series, SOON, async || metric(&ticker, series)).await;
     }
-    assert_eq!(support::metrics(&ticker).matches("tidemill_tick_trouble{").count(), 22);
+    wait_for("all 22 are named, and nobody else", SOON, async || {
+        (support::metrics(&ticker).matches("tidemill_tick_trouble{").count() == 22).then_some(())
+    })
+    .await;
     assert_eq!(metric(&ticker, &trouble(db.name(), "hung")), None);
 }
 
