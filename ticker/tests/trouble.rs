@@ -182,6 +182,24 @@ async fn a_tick_that_the_standby_may_not_have_is_confirmed_before_another_one() 
         wait_for("a wait for the standby", SOON, async || (number(&client, cancel).await > 0).then_some(()))
             .await;
     };
+    // The server does not follow a changed setting at once: until a commit has been seen to wait.
+    let probe = db.client().await;
+    wait_for("commits wait", SOON, async || {
+        let commit = async {
+            run(&probe, "create table if not exists probe (); comment on table probe is 'again'").await;
+            None
+        };
+        let seen = async {
+            cancelled().await;
+            Some(())
+        };
+        tokio::select! {
+            none = commit => none,
+            some = seen => some,
+        }
+    })
+    .await;
+    run(&probe, "select 1").await;
     let (tick, ()) = tokio::join!(ticker.tick.step(), cancelled());
     let error = tick.expect_err("the tick is not safe");
     assert!(error.to_string().contains("without the synchronous standby"), "{error}");
