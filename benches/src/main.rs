@@ -5,14 +5,13 @@ mod drain;
 mod graphile;
 mod held;
 mod idle;
-mod idle;
 mod insert;
 mod latency;
 mod measure;
+mod memory;
 mod read;
 mod rig;
 mod sdk;
-mod ticks;
 mod ticks;
 
 use std::time::Duration;
@@ -43,9 +42,6 @@ struct Options {
     /// Seconds of each measurement of `tick` and `idle`
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Seconds of each measurement of `tick` and `idle`
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -58,10 +54,9 @@ enum What {
     Latency,
     Tick,
     Idle,
-    Tick,
-    Idle,
     Held,
     Read,
+    Memory,
 }
 
 #[tokio::main]
@@ -70,7 +65,6 @@ async fn main() -> Result<()> {
     // One provider for the whole process: the HTTP client is built without one.
     drop(rustls::crypto::ring::default_provider().install_default());
     let all = [What::Insert, What::Whole, What::InProcess, What::Http, What::Sdk, What::Latency, What::Read];
-    let seconds = Duration::from_secs(options.seconds.max(1));
     let seconds = Duration::from_secs(options.seconds.max(1));
     let (jobs, rounds) = (options.jobs.next_multiple_of(1000), options.rounds.max(1));
     for what in if options.what.is_empty() { &all[..] } else { &options.what } {
@@ -83,8 +77,7 @@ async fn main() -> Result<()> {
             What::Tick => ticks::run(seconds).await?,
             What::Idle => idle::run(seconds).await?,
             What::Read => read::run().await?,
-            What::Tick => ticks::run(seconds).await?,
-            What::Idle => idle::run(seconds).await?,
+            What::Memory => memory::run().await?,
             What::Held => held::run(Duration::from_secs(options.hold.max(1))).await?,
             What::Latency => latency::run(Duration::from_secs(options.hold.max(1))).await?,
         }
