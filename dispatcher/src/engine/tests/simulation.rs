@@ -1,12 +1,15 @@
 //! Simulation: random histories of dispatchers, workers, crashes and takeovers, each decided by its seed alone. Whatever
 //! happens, the rules of `world::truth` hold; and after a quiet phase every job has exactly one final outcome.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
 use rand::Rng;
 
 use super::world::{Broken, Checked, PROCESSES, Seen, Sent, Violation, World};
 
 const STEPS: usize = 250;
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 /// For the long test, run by hand.
 const MANY_SEEDS: u64 = 50_000;
 /// Seeds a mutant must be noticed within.
@@ -204,16 +207,34 @@ fn check(seed: u64) -> Seen {
         println!("{line}");
     }
     panic!(
-        "SEED={seed} step {step}: {what}\nto see it again, put {seed} into REGRESSIONS and run \
-         `cargo test -p tidemill-dispatcher --lib engine::tests::simulation::regressions`"
+        "step {step}: {what}\nsee it again, and keep the seed in REGRESSIONS: \
+         TIDEMILL_TEST_SEED={seed} cargo test -p tidemill-dispatcher --lib simulation::one_seed"
     );
 }
 
-/// Runs seeds, and makes sure that everything the model knows of did happen.
+/// Runs seeds on all processors, and makes sure that everything the model knows of did happen.
 fn check_all(seeds: std::ops::Range<u64>) {
+    let next = AtomicU64::new(seeds.start);
+    let run = || {
+        let mut seen = Seen::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return seen;
+            }
+            for (what, times) in check(seed) {
+                *seen.entry(what).or_default() += times;
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let all = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
     let mut seen = Seen::new();
-    for seed in seeds {
-        for (what, times) in check(seed) {
+    for one in all {
+        for (what, times) in one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
             *seen.entry(what).or_default() += times;
         }
     }
@@ -228,6 +249,14 @@ fn regressions() {
     for seed in REGRESSIONS {
         check(*seed);
     }
+}
+
+/// What a failed run asks for; without a seed in the environment, the first one.
+#[test]
+fn one_seed() {
+    let seed = std::env::vars_os().find(|(name, _)| name == "TIDEMILL_TEST_SEED");
+    let seed = seed.map(|(_, seed)| seed.to_string_lossy().parse().expect("TIDEMILL_TEST_SEED is a number"));
+    check(seed.unwrap_or(0));
 }
 
 #[test]
