@@ -30,15 +30,27 @@ impl Journal {
         let mut parts = Vec::new();
         for table in rows(session, tables).await? {
             parts.push(format!(
-                "select j_epoch, j_seq, j_data, j_note::text from {}",
+                "select j_epoch, j_seq, j_data, j_note::text, j_txid from {}",
                 table.get::<_, &str>(0)
             ));
         }
         let all = format!("{} order by 1, 2", parts.join(" union all "));
         let mut journal = Journal::default();
+        // Of the epochs before this row's: the last one that wrote, and the newest transaction of all.
+        let mut earlier = (0, 0);
+        let mut last = (0, 0);
         for row in rows(session, &all).await? {
+            let (epoch, transaction): (i64, i64) = (row.get(0), row.get(4));
+            if epoch != last.0 {
+                earlier = last;
+            }
+            // A takeover waits for every flush before it, so all of them have older transactions.
+            if transaction <= earlier.1 {
+                journal.faults.push(format!("epoch {} wrote after epoch {epoch} had begun", earlier.0));
+            }
+            last = (epoch, last.1.max(transaction));
             for record in decode(row.get(2))? {
-                journal.apply(row.get(0), record);
+                journal.apply(epoch, record);
             }
             // Leases of this test are too short to move to the waiting room, whose results are in the note.
             if let Some(note) = row.get::<_, Option<&str>>(3) {
@@ -204,4 +216,57 @@ async fn answers(
         *counts.entry(answer.to_owned()).or_default() += 1;
     }
     Ok(counts)
+}
+
+/// The books must find what is wrong with a journal.
+mod tests {
+    use tidemill_dispatcher::engine::record::{EntryKey, Holder, LeaseKey, LeasedEntry, Record, Resolution};
+    use uuid::Uuid;
+
+    use super::{Journal, MAX_ATTEMPTS};
+
+    const ENTRY: EntryKey = EntryKey { job: 7, put: 0 };
+
+    fn leased(first: i64, attempt: i32) -> Record {
+        let holder = Holder { instance: Uuid::nil(), host: String::new(), pid: 1 };
+        let entries = vec![LeasedEntry { entry: ENTRY, attempt }];
+        Record::Leased { first, nonce: 1, ms: 1, holder, request: None, entries }
+    }
+
+    fn resolved(how: Resolution, number: i64) -> Record {
+        Record::Resolved { how, entries: vec![(ENTRY, LeaseKey { epoch: 1, number })] }
+    }
+
+    fn journal(records: impl IntoIterator<Item = Record>) -> Journal {
+        let mut journal = Journal::default();
+        records.into_iter().for_each(|record| journal.apply(1, record));
+        journal
+    }
+
+    #[test]
+    fn one_end_under_the_newest_lease_is_right() {
+        let good = journal([leased(1, 1), leased(2, 2), resolved(Resolution::Completed, 2)]);
+        assert!(good.faults.is_empty(), "{:?}", good.faults);
+        assert_eq!(good.ends[&7].len(), 1);
+    }
+
+    #[test]
+    fn a_result_under_an_older_lease_is_found() {
+        let stale = journal([leased(1, 1), leased(2, 2), resolved(Resolution::Completed, 1)]);
+        assert_eq!(stale.faults.len(), 1);
+    }
+
+    #[test]
+    fn a_second_end_is_found() {
+        let twice = [resolved(Resolution::Completed, 1), resolved(Resolution::Failed, 1)];
+        let twice = journal([leased(1, 1)].into_iter().chain(twice));
+        assert_eq!((twice.faults.len(), twice.ends[&7].len()), (1, 2));
+    }
+
+    #[test]
+    fn a_lease_after_the_end_or_beyond_the_attempts_is_found() {
+        let after = journal([leased(1, 1), resolved(Resolution::Completed, 1), leased(2, 2)]);
+        assert_eq!(after.faults.len(), 1);
+        assert_eq!(journal([leased(1, MAX_ATTEMPTS + 1)]).faults.len(), 1);
+    }
 }
