@@ -54,7 +54,7 @@ enum Item {
 #[serde(untagged)]
 enum Produce {
     Many(Jobs),
-    One(NewJob),
+    One(Box<NewJob>),
 }
 
 /// All or none of these are stored.

@@ -5,7 +5,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use jiff::Timestamp;
 use serde::Deserialize;
-use tidemill_common::api::{DeadJob, DeadPage, DeadSelection, PurgeAnswer, RedriveAnswer};
+use tidemill_common::api::{
+    DeadJob, DeadPage, DeadSelection, JobState, JobSummary, PurgeAnswer, RedriveAnswer,
+};
 use tidemill_common::db::{DbError, Param, Row, Session, Type};
 use tidemill_common::queue::work::clock;
 
@@ -40,10 +42,7 @@ pub(super) async fn list(
     InQuery(page): InQuery<Page>,
 ) -> Result<Json<DeadPage>, Refusal> {
     caller.check(Scope::Read, &queue)?;
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Refusal::fault("", format!("`limit` must be between 1 and {PAGE_MAX}, and is {limit}")));
-    }
+    let limit = checked_limit(page.limit)?;
     let after = match page.cursor.as_deref().map(read_cursor) {
         None => None,
         Some(Some(after)) => Some(after),
@@ -55,18 +54,31 @@ pub(super) async fn list(
         fetch(&mut session, queue_id, after, limit).await.map_err(|error| Refusal::database(&error))?;
     drop(session);
     let is_last = rows.len() < limit.unsigned_abs() as usize;
-    let cursor =
-        rows.last().filter(|_| !is_last).map(|row| format!("{}-{}", row.died_at.as_microsecond(), row.job));
+    let cursor = rows.last().filter(|_| !is_last).map(Dead::cursor);
     let jobs = rows.into_iter().map(Dead::show).collect::<Result<_, _>>()?;
     Ok(body::ok(DeadPage { jobs, cursor }))
 }
 
-fn read_cursor(text: &str) -> Option<(Timestamp, i64)> {
+/// How many to show on a page.
+pub(super) fn checked_limit(wanted: Option<i32>) -> Result<i32, Refusal> {
+    let limit = wanted.unwrap_or(PAGE);
+    if (1..=PAGE_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Refusal::fault("", format!("`limit` must be between 1 and {PAGE_MAX}, and is {limit}")))
+}
+
+pub(super) fn read_cursor(text: &str) -> Option<(Timestamp, i64)> {
     let (at, job) = text.split_once('-')?;
     Some((Timestamp::from_microsecond(at.parse().ok()?).ok()?, job.parse().ok()?))
 }
 
-async fn queue_id(state: &ApiState, caller: &Caller, scope: Scope, queue: &str) -> Result<i32, Refusal> {
+pub(super) async fn queue_id(
+    state: &ApiState,
+    caller: &Caller,
+    scope: Scope,
+    queue: &str,
+) -> Result<i32, Refusal> {
     match state.routes.find(queue) {
         Some(route) => Ok(route.seen.borrow().queue.queue_id),
         None => Err(unseen(state, caller, scope, queue).await),
@@ -74,17 +86,34 @@ async fn queue_id(state: &ApiState, caller: &Caller, scope: Scope, queue: &str) 
 }
 
 /// A row of `tidemill.dead`.
-struct Dead {
+pub(super) struct Dead {
     job: i64,
     kind: Option<String>,
     data: Option<String>,
     extra1: Option<String>,
     attempt: i32,
+    inserted_at: Timestamp,
     died_at: Timestamp,
     message: String,
 }
 
 impl Dead {
+    /// Where the next page begins.
+    pub(super) fn cursor(&self) -> String {
+        format!("{}-{}", self.died_at.as_microsecond(), self.job)
+    }
+
+    /// Without its arguments.
+    pub(super) fn summary(&self) -> Result<JobSummary, Refusal> {
+        Ok(JobSummary {
+            id: job::id(self.job)?,
+            job_type: self.kind.clone().unwrap_or_default(),
+            state: JobState::Dead,
+            attempts: self.attempt.unsigned_abs(),
+            inserted_at: self.inserted_at,
+        })
+    }
+
     fn show(self) -> Result<DeadJob, Refusal> {
         Ok(DeadJob {
             id: job::id(self.job)?,
@@ -98,14 +127,14 @@ impl Dead {
     }
 }
 
-async fn fetch(
+pub(super) async fn fetch(
     session: &mut Session,
     queue_id: i32,
     after: Option<(Timestamp, i64)>,
     limit: i32,
 ) -> Result<Vec<Dead>, DbError> {
     let op = "list dead letters";
-    let sql = "select o_job_id, o_type, o_data, o_extra1, o_attempt, o_at, o_message \
+    let sql = "select o_job_id, o_type, o_data, o_extra1, o_attempt, o_at, o_message, o_time \
                from tidemill.list_dead($1, $2, $3, $4)";
     let (at, job) = after.unzip();
     let params: &[Param<'_>] =
@@ -121,6 +150,7 @@ async fn fetch(
             attempt: row.try_get(4)?,
             died_at: row.try_get(5)?,
             message: row.try_get(6)?,
+            inserted_at: row.try_get(7)?,
         })
     };
     rows.iter().map(|row| read(row).map_err(|error| DbError::decode(op, &database, error))).collect()

@@ -14,6 +14,7 @@ mod forward;
 mod group;
 mod heartbeat;
 mod job;
+mod list;
 mod listen;
 mod look;
 mod openapi;

@@ -1,7 +1,5 @@
 //! A thousand workers that wait cost a thousand sockets, and no more database connections than one.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
-
 use crate::support::{World, grab, until};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;

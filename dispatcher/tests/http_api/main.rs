@@ -4,6 +4,7 @@ mod bounded;
 mod contract;
 mod forward;
 mod limits;
+mod list;
 mod openapi;
 mod replace;
 mod search;

@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the API as an OpenAPI 3.1 document. Router and document come from one list (`operations`), the
+//! `GET /openapi.json`: the API as an `OpenAPI` 3.1 document. Router and document come from one list (`operations`), the
 //! schemas from the wire types, so neither can say what the other does not.
 
 mod document;

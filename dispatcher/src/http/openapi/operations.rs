@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use tidemill_common::api::ProblemKind::{Conflict, StaleLease, TooManyRequests, UnknownJob};
 use tidemill_common::api::{
     DeadPage, DeadSelection, GrabRequest, GrabResponse, HeartbeatRequest, HeartbeatResponse, JobDetails,
-    NewJob, ProduceRequest, ProduceResponse, PurgeAnswer, QueueInfo, QueueList, QueueSettings, RedriveAnswer,
-    ReplaceResponse, ResultsRequest, ResultsResponse, StreamProduceResponse,
+    JobPage, JobState, NewJob, ProduceRequest, ProduceResponse, PurgeAnswer, QueueInfo, QueueList,
+    QueueSettings, RedriveAnswer, ReplaceResponse, ResultsRequest, ResultsResponse, StreamProduceResponse,
 };
 
 use super::operation::Operation;
 use crate::http::auth::Scope::{Admin, Produce, Read, Work};
-use crate::http::{dead, details, heartbeat, look, produce, replace, results, steer, work};
+use crate::http::{dead, details, heartbeat, list, look, produce, replace, results, steer, work};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -125,6 +125,20 @@ fn queues() -> Vec<Operation> {
         .answer::<QueueSettings>(200, "The settings in force.")
         .answer::<QueueSettings>(201, "Created, with these settings.")
         .also(&[Conflict]),
+        Operation::new(
+            GET,
+            "/v1/queues/{queue}/jobs",
+            "jobs",
+            "Lists waiting jobs by id, or dead ones by time; a filtered page may be short or empty",
+            get(list::jobs),
+        )
+        .scope(Read)
+        .of_queue()
+        .query::<JobState>("state", "`waiting` (also if absent) or `dead`.", json!("waiting"))
+        .query::<String>("type", "Of this type only.", json!("send_email"))
+        .query::<String>("cursor", "The `cursor` of the page before.", json!("1"))
+        .query::<u16>("limit", "1 to 1,000; absent: 100.", json!(10))
+        .answer::<JobPage>(200, "A page."),
         Operation::new(
             GET,
             "/v1/queues/{queue}/jobs/{id}",
