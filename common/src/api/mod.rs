@@ -28,9 +28,10 @@ pub use heartbeat::{
     HeartbeatAnswer, HeartbeatItem, HeartbeatRequest, HeartbeatResponse, HeartbeatResult, Progress,
 };
 pub use look::{
-    Backoff, BackoffPreset, CancelAnswer, CancelKeyRequest, CancelRequest, Child, DeadJob, DeadPage, DeadSelection,
-    FailureRecord, Holder, JobDetails, JobPage, JobState, JobSummary, PauseRequest, PurgeAnswer, QueueInfo,
-    QueueList, QueueOwner, QueueSettings, Rates, RedriveAnswer, WorkerList, WorkerRecord,
+    Backoff, BackoffPreset, CancelAnswer, CancelKeyRequest, CancelRequest, Child, DeadJob, DeadPage,
+    DeadSelection, FailureRecord, Holder, JobDetails, JobPage, JobState, JobSummary, PauseRequest,
+    PurgeAnswer, QueueInfo, QueueList, QueueOwner, QueueSettings, Rates, RedriveAnswer, WorkerList,
+    WorkerRecord,
 };
 pub use problem::{Problem, ProblemKind};
 pub use produce::{

@@ -107,6 +107,7 @@ fn limits_that_belong_together_are_checked_together() {
         ["ticker.min_interval_ms = 300 must not be greater than ticker.max_interval_ms = 200"]
     );
     assert_eq!(errors("[dispatcher]\nwindow_jobs = 0"), ["dispatcher.window_jobs must be at least 1"]);
+    assert_eq!(errors("[tls]\ncert_file = \"a\""), ["tls.cert_file and tls.key_file must be set together"]);
 }
 
 #[test]
