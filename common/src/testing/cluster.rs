@@ -321,7 +321,11 @@ fn clean_up(options: &ClusterOptions) -> &'static str {
     }
 }
 
-pub(super) fn run(program: &'static str, command: &mut Command, log: Option<&Path>) -> Result<(), ClusterError> {
+pub(super) fn run(
+    program: &'static str,
+    command: &mut Command,
+    log: Option<&Path>,
+) -> Result<(), ClusterError> {
     let output = command.output().map_err(io("run PostgreSQL's programs"))?;
     if output.status.success() {
         return Ok(());

@@ -185,7 +185,10 @@ impl QueueServer {
             taken => taken.map_err(doubt)?,
         };
         let Some(epoch) = taken else { return Ok(None) };
-        failpoint!("dispatcher.after_take", |_| Err(doubt(DbError::unheard("take over", &control.database()))));
+        failpoint!("dispatcher.after_take", |_| Err(doubt(DbError::unheard(
+            "take over",
+            &control.database()
+        ))));
 
         let trust = Trust::new(Duration::from_millis(u64::try_from(identity.term_ms).unwrap_or(0)), asked);
         let clock = DatabaseClock::new(work::clock(&mut read).await.map_err(doubt)?.into());
