@@ -47,7 +47,7 @@ impl TaskHandler for SendEmail {
 /// Fills its table and drains it, until the last job's row is gone.
 pub(crate) async fn drain(rig: &mut Rig, jobs: u64) -> Result<Cost> {
     let handled = Arc::new(AtomicU64::new(0));
-    let database: Database = TokioPostgresDatabase::from_url(&rig.db.url(), CONNECTIONS)?.into();
+    let database: Database = TokioPostgresDatabase::from_url(rig.db.url(), CONNECTIONS)?.into();
     let worker = WorkerOptions::default()
         .database(database)
         .schema(SCHEMA)
