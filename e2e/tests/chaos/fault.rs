@@ -16,9 +16,6 @@ pub(crate) enum Fault {
     KillBackend(usize),
     /// SIGSTOP of the owner until another one has the queue, then SIGCONT.
     FreezeOwner,
-    /// The owner is held up beyond its term with a flush in its hands, the one after so many, and then sends it: only
-    /// the fence is left to refuse it.
-    HoldFlush(u32),
     /// An immediate stop of PostgreSQL, and a start.
     CrashDatabase,
     /// The next owner dies at this point, or hears an error there although it was executed.
@@ -37,7 +34,7 @@ const POINTS: [(&str, bool, u32); 6] = [
 
 impl Fault {
     pub(crate) fn draw(rng: &mut StdRng) -> Fault {
-        match rng.random_range(0..18) {
+        match rng.random_range(0..16) {
             0..2 => Fault::KillOwner,
             2 => Fault::KillDispatcher(rng.random_range(0..2)),
             3 => Fault::KillTicker(rng.random_range(0..2)),
@@ -45,7 +42,6 @@ impl Fault {
             6..8 => Fault::KillBackend(rng.random_range(0..100)),
             8..10 => Fault::FreezeOwner,
             10 => Fault::CrashDatabase,
-            11..13 => Fault::HoldFlush(rng.random_range(1..20)),
             _ => {
                 let (point, unheard, most) = *POINTS.choose(rng).expect("points");
                 let passes = match rng.random_range(0..=most) {
@@ -76,7 +72,6 @@ impl Fault {
             }
             Fault::KillBackend(draw) => kill_backend(fleet, *draw).await,
             Fault::FreezeOwner => freeze(fleet).await?,
-            Fault::HoldFlush(passes) => hold_flush(fleet, *passes).await?,
             Fault::CrashDatabase => {
                 fleet.cluster.stop_immediate()?;
                 fleet.cluster.start()?;
@@ -120,18 +115,6 @@ async fn freeze(fleet: &Fleet) -> Result<()> {
     .await;
     fleet.dispatchers[zombie].cont();
     ensure!(heir != zombie, "the frozen dispatcher {zombie} took its queue over, epoch {new}");
-    Ok(())
-}
-
-async fn hold_flush(fleet: &mut Fleet, passes: u32) -> Result<()> {
-    let (owner, _) = fleet.owner().await;
-    let held = 1 - owner;
-    Fault::again(fleet, held, &format!("dispatcher.before_flush={passes}*off->1*sleep(2000)")).await?;
-    fleet.dispatchers[held].wait_for_message("ready", PATIENCE).await?;
-    kill(&mut fleet.dispatchers[owner]).await;
-    fleet.dispatchers[held].wait_for_message("queue taken over", PATIENCE).await?;
-    fleet.dispatchers[owner] = fleet.dispatcher(owner, "")?;
-    fleet.dispatchers[held].wait_for_message("queue lost", PATIENCE).await?;
     Ok(())
 }
 
