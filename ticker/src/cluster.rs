@@ -1,7 +1,7 @@
 //! The databases of one server share its write-ahead log: while that stands still, none of them need be looked at.
 //!
 //! A database whose last look found nothing goes to sleep with the position that the log had *before* that look. A
-//! [`Watch`](crate::Watch) reads the position, one short statement for all databases of the server, and wakes those
+//! [`Watch`] reads the position, one short statement for all databases of the server, and wakes those
 //! that slept before it moved. Why this hides no commit: a transaction is in the log before others see it. One that
 //! was in the log at the look, and visible only after it, had already taken its event's number: the look saw that, and
 //! the tick cut then leaves the queue unsettled until the transaction has ended.
