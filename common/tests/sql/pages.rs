@@ -171,17 +171,17 @@ async fn tables_may_be_rewritten_between_two_pages() {
     assert_eq!((first.len(), second.len()), (500, 2500));
 }
 
-/// Blocks that a statement touched. The lower number of two runs: other sessions' changes of the catalog may make the
-/// first one read it again.
+/// Blocks that a statement touched.
 async fn blocks(client: &Client, sql: &str) -> u64 {
-    let mut lower = u64::MAX;
-    for _ in 0..2 {
-        let plan: serde_json::Value =
-            one(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
-        let count = |name: &str| plan[0]["Plan"][name].as_u64().expect("a number");
-        lower = lower.min(count("Shared Hit Blocks") + count("Shared Read Blocks"));
-    }
-    lower
+    let plan: serde_json::Value =
+        one(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
+    let count = |name: &str| plan[0]["Plan"][name].as_u64().expect("a number");
+    count("Shared Hit Blocks") + count("Shared Read Blocks")
+}
+
+/// The lower number of two runs: other sessions' changes of the catalog may make one of them read it again.
+async fn blocks_at_best(client: &Client, sql: &str) -> u64 {
+    blocks(client, sql).await.min(blocks(client, sql).await)
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_page_of_one_large_transaction_costs_its_own_rows() {
     // The first page reads the whole.
     let whole = blocks(&client, &read_events(range, None, Some(1000))).await;
     for after in [1000, 100_000, 198_000] {
-        let page = blocks(&client, &read_events(range, Some(after), Some(1000))).await;
+        let page = blocks_at_best(&client, &read_events(range, Some(after), Some(1000))).await;
         assert!(page * 20 < whole, "{page} blocks for a page after {after}, {whole} for all");
     }
     let txid: i64 = one(&client, "select ev_txid from pgq.event_1_0 limit 1").await;
@@ -207,7 +207,7 @@ async fn a_page_of_one_large_transaction_costs_its_own_rows() {
     };
     blocks(&client, &piece(1000)).await;
     for after in [2000, 100_000, 198_000] {
-        let page = blocks(&client, &piece(after)).await;
+        let page = blocks_at_best(&client, &piece(after)).await;
         assert!(page * 20 < whole, "{page} blocks for a piece after {after}, {whole} for all");
     }
 }
