@@ -115,6 +115,7 @@ async fn a_live_installation_of_the_real_extension_becomes_ours_in_place() {
     run(
         &client,
         "create extension pgq; select pgq.create_queue('q'), pgq.set_queue_config('q', 'ticker_max_lag', '100 ms'),
+             pgq.set_queue_config('q', 'ticker_idle_period', '1 second'),
              pgq.set_queue_config('q', 'rotation_period', '500 ms');
          select pgq.register_consumer('q', 'c'), pgq.register_consumer('q', 'late')",
     )
