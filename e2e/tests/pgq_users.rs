@@ -1,4 +1,4 @@
-//! The chapter for users of PgQ: its SQL runs as it stands, and it names what is there.
+//! The chapter for users of PgQ: its SQL runs as it stands (`sql`; blocks marked `pgsql` need what the reader has).
 
 use std::path::Path;
 

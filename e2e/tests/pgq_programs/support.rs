@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -91,11 +91,22 @@ impl Program {
         self.end(Signal::SIGKILL);
     }
 
-    /// Asks it to stop and waits for its end; returns what it said.
+    /// Asks it to stop and waits for its end; returns what it said. A program of python-pgq that has just begun may
+    /// forget the signal, so it is asked again after a while.
     pub(crate) async fn stop(mut self) -> String {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("process ids are small"));
-        kill(pid, Signal::SIGINT).expect("it runs");
-        self.ended().await
+        let child = &mut self.child;
+        let mut asked: Option<Instant> = None;
+        wait_for("the end of a program", PATIENCE, async || {
+            let ended = child.try_wait().expect("a child");
+            if ended.is_none() && asked.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
+                kill(pid, Signal::SIGINT).expect("it runs");
+                asked = Some(Instant::now());
+            }
+            ended
+        })
+        .await;
+        self.log()
     }
 
     /// Waits for its end; returns what it said.
