@@ -18,6 +18,7 @@ mod lend;
 mod polls;
 pub mod record;
 mod recover;
+mod refuse;
 mod relief;
 mod repeats;
 mod search;
