@@ -30,6 +30,31 @@ async fn the_next_call_after_a_terminated_backend_reconnects() {
     assert!(second.1.system_identifier.is_some() && second.1.timeline == Some(1), "{:?}", second.1);
 }
 
+/// The server's goodbye is there, nobody has read it yet, and a call is sent: the server never reads that.
+#[tokio::test]
+async fn a_call_that_comes_after_the_goodbye_is_known_not_to_be_done() {
+    let db = Cluster::shared().empty_database().await;
+    let mut session = db.session("tidemill-test");
+    let pid = session.backend_pid().await.unwrap();
+    let other = db.url().to_owned();
+    let terminate = async move {
+        let (client, connection) = tokio_postgres::connect(&other, tokio_postgres::NoTls).await.unwrap();
+        let driver = tokio::spawn(connection);
+        client.execute("select pg_terminate_backend($1, 10000)", &[&pid]).await.unwrap();
+        driver.abort();
+    };
+    // On a thread of its own: here, nothing may run meanwhile.
+    let blocked = std::thread::spawn(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(terminate);
+    });
+    blocked.join().unwrap();
+    // The socket is seen to be readable, and this goes on before its reader does.
+    tokio::task::yield_now().await;
+    let error = session.query("probe", "select 1", &[]).await.unwrap_err();
+    assert!(error.is_connection() && error.code().is_none(), "{error:?}");
+    assert!(!error.outcome_unknown(), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_missed_deadline_closes_the_session_and_cancels_the_statement() {
     let db = Cluster::shared().empty_database().await;

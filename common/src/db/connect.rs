@@ -33,6 +33,15 @@ const OPENING_QUEUE: Duration = Duration::from_secs(1);
 /// Who wants to hear of notifications, by channel.
 pub(super) type Listeners = Arc<Mutex<HashMap<String, Vec<Wake>>>>;
 
+/// What a server says that is no answer.
+#[derive(Debug, Default)]
+pub(super) struct Asides {
+    /// It gave up waiting for a synchronous standby: see [`is_given_up`].
+    pub given_up: AtomicBool,
+    /// It ended the connection while no call was under way: whatever was sent after that, it never read.
+    pub dismissed: AtomicBool,
+}
+
 /// An open connection and the task that drives it.
 pub(super) struct Link {
     pub client: Client,
@@ -41,8 +50,8 @@ pub(super) struct Link {
     peer: Peer,
     host: String,
     connect_timeout: Duration,
-    /// The server said that it gave up waiting for a synchronous standby: see [`is_given_up`].
-    pub given_up: Arc<AtomicBool>,
+    /// What the server says outside of answers.
+    pub asides: Arc<Asides>,
     /// Set while a call is under way: if it is still set when the next one comes, that call was dropped
     /// half-way and its answer is still to come, so the connection is not used again.
     pub busy: bool,
@@ -52,6 +61,11 @@ impl Link {
     /// False if the connection ended or a call on it was given up.
     pub(super) fn is_usable(&self) -> bool {
         !self.busy && !self.client.is_closed() && !self.driver.is_finished()
+    }
+
+    /// The server had ended the connection before the call that failed reached it.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.asides.dismissed.load(Ordering::Acquire)
     }
 
     /// Gives the connection up while the server works for it: asks the server, over a connection of its own,
@@ -122,12 +136,12 @@ async fn connect_host(
             let attempt = tokio::time::timeout(parsed.connect_timeout, config.connect(tls.clone()));
             match attempt.await {
                 Ok(Ok((client, connection))) => {
-                    let given_up = Arc::new(AtomicBool::new(false));
-                    let driver = drive(connection, Arc::clone(listeners), Arc::clone(&given_up));
+                    let asides = Arc::<Asides>::default();
+                    let driver = drive(connection, Arc::clone(listeners), Arc::clone(&asides));
                     let (connect_timeout, peer) = (parsed.connect_timeout, peer(host, address));
                     let host = host.host.clone();
                     let busy = false;
-                    return Ok(Link { client, driver, tls, peer, host, connect_timeout, given_up, busy });
+                    return Ok(Link { client, driver, tls, peer, host, connect_timeout, asides, busy });
                 }
                 Ok(Err(source)) => last = Some(DbCause::Connect { host: host.to_string(), source }),
                 Err(_) => {
@@ -223,24 +237,28 @@ fn config(
 }
 
 /// Moves bytes between client and socket until either ends, and passes notifications on.
-fn drive<T>(
-    mut connection: Connection<Socket, T>,
-    listeners: Listeners,
-    given_up: Arc<AtomicBool>,
-) -> AbortHandle
+fn drive<T>(mut connection: Connection<Socket, T>, listeners: Listeners, asides: Arc<Asides>) -> AbortHandle
 where
     T: TlsStream + Unpin + Send + 'static,
 {
     #[expect(clippy::disallowed_methods, reason = "the task belongs to the link, which ends it")]
     let task = tokio::spawn(async move {
-        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
             match message {
-                AsyncMessage::Notification(notification) => wake(&listeners, Some(notification.channel())),
-                // Before the answer of the call that it belongs to is passed on.
-                AsyncMessage::Notice(notice) if is_given_up(&notice) => {
-                    given_up.store(true, Ordering::Release);
+                Ok(AsyncMessage::Notification(notification)) => {
+                    wake(&listeners, Some(notification.channel()));
                 }
-                _ => {}
+                // Before the answer of the call that it belongs to is passed on.
+                Ok(AsyncMessage::Notice(notice)) if is_given_up(&notice) => {
+                    asides.given_up.store(true, Ordering::Release);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // An error that answers a call goes to that call. Noted before the connection, and with it what
+                    // was sent meanwhile, is dropped.
+                    asides.dismissed.store(error.as_db_error().is_some(), Ordering::Release);
+                    break;
+                }
             }
         }
         // Whoever listens should look: what happens from now on is not announced to it.

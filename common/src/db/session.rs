@@ -113,7 +113,7 @@ impl Session {
     /// True once after a commit on this connection that did not wait for the synchronous standby as it should have,
     /// because somebody cancelled the wait: it is done and visible, and a failover may still take it back.
     pub fn take_unreplicated(&mut self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.given_up.swap(false, Ordering::AcqRel))
+        self.link.as_ref().is_some_and(|link| link.asides.given_up.swap(false, Ordering::AcqRel))
     }
 
     /// Gives the connection up. The next call opens another one.
@@ -384,7 +384,8 @@ impl Session {
                 return Ok(value);
             }
             Ok(Err(error)) => {
-                let open_end = error.code().is_none_or(|code| leaves_outcome_open(code.code()));
+                let unread = error.is_closed() && self.link.as_ref().is_some_and(Link::is_dismissed);
+                let open_end = !unread && error.code().is_none_or(|code| leaves_outcome_open(code.code()));
                 (DbCause::Postgres(error), open_end)
             }
             Err(Elapsed { .. }) => {
