@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_common::db::{Pooler, Session, Target, TargetOptions, Type};
+use tidemill_common::db::{Class, Pooler, Session, Target, TargetOptions, Type};
 use tidemill_common::service::Wake;
 use tidemill_common::testing::{Cluster, TestDb, wait_for};
 
@@ -49,8 +49,16 @@ impl PgBouncer {
     }
 
     fn session(&self, db: &TestDb) -> Session {
+        self.session_with(db, Pooler::Transaction)
+    }
+
+    fn unknown_session(&self, db: &TestDb) -> Session {
+        self.session_with(db, Pooler::None)
+    }
+
+    fn session_with(&self, db: &TestDb, pooler: Pooler) -> Session {
         let url = format!("postgresql://postgres@127.0.0.1:{}/{}", self.port, db.name());
-        let options = TargetOptions { pooler: Pooler::Transaction, ..TargetOptions::default() };
+        let options = TargetOptions { pooler, ..TargetOptions::default() };
         let target = Target::parse(db.name(), &url, &options).expect("a good URL");
         Session::new(Arc::new(target), "tidemill-pooled").with_deadline(Duration::from_secs(3))
     }
@@ -113,4 +121,31 @@ async fn sessions_share_backends_without_disturbing_each_other() {
     })
     .await;
     sessions[1].query("probe", "select 1", &[]).await.unwrap();
+}
+
+/// A pooler that the settings do not name loses what was prepared: that costs a call, once, and nothing after that.
+#[tokio::test]
+#[ignore = "needs pgbouncer: apt-get install pgbouncer"]
+async fn a_pooler_that_nobody_told_of_costs_a_call_at_most() {
+    let cluster = Cluster::private();
+    let db = cluster.empty_database().await;
+    let pooler = PgBouncer::in_front_of(&cluster, 2).await;
+    let (mut session, mut other) = (pooler.unknown_session(&db), pooler.unknown_session(&db));
+    let probe = ("select $1::int4 + 1", &[(&41_i32 as _, Type::INT4)]);
+    for _ in 0..3 {
+        session.query_one("probe", probe.0, probe.1).await.unwrap();
+    }
+    // Now its backend is somebody else's.
+    let tx = other.begin("hold").await.unwrap();
+    let error = session.query("probe", probe.0, probe.1).await.unwrap_err();
+    assert_eq!((error.code().unwrap().code(), error.class()), ("26000", Class::Retry));
+    assert!(!error.outcome_unknown(), "{error:?}");
+    tx.rollback().await.unwrap();
+    for _ in 0..3 {
+        session.query_one("probe", probe.0, probe.1).await.unwrap();
+    }
+    let tx = other.begin("hold").await.unwrap();
+    let row = session.query_one("probe", probe.0, probe.1).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), session.generation()), (42, 2));
+    drop(tx);
 }

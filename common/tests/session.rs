@@ -281,3 +281,27 @@ async fn a_standby_is_left_for_the_primary() {
     let text = tidemill_common::error_chain(&error);
     assert!(error.class() == Class::Retry && text.contains("does not allow writes"), "{text}");
 }
+
+#[tokio::test]
+async fn what_is_asked_again_is_prepared_and_survives_another_function() {
+    let db = Cluster::shared().empty_database().await;
+    let mut session = db.session("tidemill-test");
+    session.batch("make", "create function f() returns int language sql as 'select 1'").await.unwrap();
+    let prepared = "select statement from pg_prepared_statements where statement = 'select f()'";
+    for (count, round) in [(0, 1), (1, 2), (1, 3)] {
+        session.query_one("call", "select f()", &[]).await.unwrap();
+        assert_eq!(session.query("look", prepared, &[]).await.unwrap().len(), count, "round {round}");
+    }
+    let other = "drop function f(); create function f() returns text language sql as $$select 'one'$$";
+    session.batch("replace", other).await.unwrap();
+    let error = session.query("call", "select f()", &[]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "0A000", "{error:?}");
+    let row = session.query_one("call", "select f()", &[]).await.unwrap();
+    assert_eq!((row.get::<_, &str>(0), session.generation()), ("one", 1));
+    // The same text with parameters of other types is another statement.
+    for _ in 0..3 {
+        session.query_one("number", "select $1::text", &[(&"7", Type::TEXT)]).await.unwrap();
+    }
+    let row = session.query_one("number", "select $1::text", &[(&7_i32, Type::INT4)]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "7");
+}

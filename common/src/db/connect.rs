@@ -20,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::cancel::{Peer, cancel};
 use super::error::DbCause;
 use super::hosts::HostEntry;
+use super::statements::Statements;
 use super::target::Target;
 use super::tls;
 use super::url::{Parsed, SslMode};
@@ -52,6 +53,8 @@ pub(super) struct Link {
     connect_timeout: Duration,
     /// What the server says outside of answers.
     pub asides: Arc<Asides>,
+    /// What was prepared on it.
+    pub statements: Statements,
     /// Set while a call is under way: if it is still set when the next one comes, that call was dropped
     /// half-way and its answer is still to come, so the connection is not used again.
     pub busy: bool,
@@ -140,8 +143,18 @@ async fn connect_host(
                     let driver = drive(connection, Arc::clone(listeners), Arc::clone(&asides));
                     let (connect_timeout, peer) = (parsed.connect_timeout, peer(host, address));
                     let host = host.host.clone();
-                    let busy = false;
-                    return Ok(Link { client, driver, tls, peer, host, connect_timeout, asides, busy });
+                    let (busy, statements) = (false, Statements::new(false));
+                    return Ok(Link {
+                        client,
+                        driver,
+                        tls,
+                        peer,
+                        host,
+                        connect_timeout,
+                        asides,
+                        statements,
+                        busy,
+                    });
                 }
                 Ok(Err(source)) => last = Some(DbCause::Connect { host: host.to_string(), source }),
                 Err(_) => {

@@ -203,6 +203,12 @@ fn class_of_connect(error: &tokio_postgres::Error) -> Class {
 fn loses_connection(code: &str) -> bool {
     code.starts_with("08")
         || matches!(code, "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05")
+        || is_statement_lost(code)
+}
+
+/// True where a prepared statement is not, or is already, on the connection that it was to be on: there is a pooler.
+pub(super) fn is_statement_lost(code: &str) -> bool {
+    matches!(code, "26000" | "42P05")
 }
 
 /// True for server errors that leave open whether a commit happened.
@@ -215,6 +221,8 @@ fn class_of(code: &str) -> Class {
     match code {
         // Read-only server (a demoted primary) and idle-in-transaction timeout: a new connection helps.
         "25006" | "25P03" => Class::Retry,
+        // A pooler in transaction mode that nobody told us of: the next connection does without prepared statements.
+        "26000" | "42P05" => Class::Retry,
         // Locks, serialisation, deadlock.
         "55P03" | "55006" => Class::Retry,
         // Ours: fenced (somebody else owns it now) is an ordinary event, a stale lease concerns one job,

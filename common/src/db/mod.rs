@@ -8,6 +8,7 @@ mod error;
 mod hosts;
 mod identity;
 mod session;
+mod statements;
 mod target;
 mod tls;
 mod tx;

@@ -10,8 +10,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::connect::{self, Link, Listeners};
-use super::error::{DbCause, DbError, leaves_outcome_open};
+use super::error::{DbCause, DbError, is_statement_lost, leaves_outcome_open};
 use super::identity::ServerIdentity;
+use super::statements::Statements;
 use super::target::{Pooler, Target};
 use super::tx::Tx;
 use crate::service::Wake;
@@ -31,6 +32,10 @@ pub struct Session {
     deadline: Duration,
     link: Option<Link>,
     generation: u64,
+    /// There is a pooler that nobody told us of: it does not know what was prepared.
+    unnamed: bool,
+    /// Plans are made once, not anew for the parameters of the first calls.
+    generic_plans: bool,
     pub(super) identity: Option<ServerIdentity>,
     listeners: Listeners,
 }
@@ -66,6 +71,8 @@ impl Session {
             deadline: Duration::from_secs(10),
             link: None,
             generation: 0,
+            unnamed: false,
+            generic_plans: false,
             identity: None,
             listeners: Arc::new(Mutex::new(HashMap::new())),
         }
@@ -76,6 +83,15 @@ impl Session {
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.close();
         self.deadline = deadline;
+        self
+    }
+
+    /// Statements within functions are planned once, not anew for the parameters of each of the first calls: for those
+    /// who call seldom and whose every plan is the same.
+    #[must_use]
+    pub fn with_generic_plans(mut self) -> Self {
+        self.close();
+        self.generic_plans = true;
         self
     }
 
@@ -122,8 +138,8 @@ impl Session {
         self.identity = None;
     }
 
-    /// Runs one statement in autocommit and returns its rows. The statement is not named, so that it works
-    /// behind a pooler in transaction mode.
+    /// Runs one statement in autocommit and returns its rows. From the second time on it is a prepared one, unless
+    /// there is a pooler in transaction mode.
     ///
     /// # Errors
     /// [`DbError`] naming `op`; [`DbError::outcome_unknown`] if it may have been committed.
@@ -246,7 +262,9 @@ impl Session {
         }
         self.close();
         let opened = connect::connect(&self.target, &self.application, &self.listeners).await;
-        self.link = Some(opened.map_err(|cause| self.error(op, cause))?);
+        let mut link = opened.map_err(|cause| self.error(op, cause))?;
+        link.statements = Statements::new(self.target.pooler() == Pooler::None && !self.unnamed);
+        self.link = Some(link);
         self.generation += 1;
         if self.target.pooler() == Pooler::None {
             self.set_up(op).await?;
@@ -257,6 +275,9 @@ impl Session {
     /// Settings that a role or database may have changed, and LISTEN again; one round trip.
     async fn set_up(&mut self, op: &'static str) -> Result<(), DbError> {
         let mut sql = format!("{}; set synchronous_commit = on", self.timeouts_sql("set"));
+        if self.generic_plans {
+            sql.push_str("; set plan_cache_mode = force_generic_plan");
+        }
         let listeners = Arc::clone(&self.listeners);
         for channel in listeners.lock().unwrap_or_else(PoisonError::into_inner).keys() {
             sql.push_str("; ");
@@ -332,7 +353,7 @@ impl Session {
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, DbError> {
         let (deadline, link) = self.engage(op)?;
-        let answer = tokio::time::timeout(deadline, link.client.query_typed(sql, params)).await;
+        let answer = tokio::time::timeout(deadline, link.statements.query(&link.client, sql, params)).await;
         self.settle(op, commits, answer)
     }
 
@@ -344,7 +365,7 @@ impl Session {
         params: &[Param<'_>],
     ) -> Result<u64, DbError> {
         let (deadline, link) = self.engage(op)?;
-        let answer = tokio::time::timeout(deadline, link.client.execute_typed(sql, params)).await;
+        let answer = tokio::time::timeout(deadline, link.statements.execute(&link.client, sql, params)).await;
         self.settle(op, commits, answer)
     }
 
@@ -360,7 +381,7 @@ impl Session {
     }
 
     /// Takes the open connection for one call. [`Session::settle`] gives it back.
-    pub(super) fn engage(&mut self, op: &'static str) -> Result<(Duration, &Link), DbError> {
+    pub(super) fn engage(&mut self, op: &'static str) -> Result<(Duration, &mut Link), DbError> {
         let (deadline, database) = (self.deadline, self.target.shared_name());
         match self.link.as_mut().filter(|link| link.is_usable()) {
             Some(link) => {
@@ -385,6 +406,7 @@ impl Session {
             }
             Ok(Err(error)) => {
                 let unread = error.is_closed() && self.link.as_ref().is_some_and(Link::is_dismissed);
+                self.unnamed |= error.code().is_some_and(|code| is_statement_lost(code.code()));
                 let open_end = !unread && error.code().is_none_or(|code| leaves_outcome_open(code.code()));
                 (DbCause::Postgres(error), open_end)
             }
