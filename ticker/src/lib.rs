@@ -55,7 +55,12 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
     let pace = |gap: Duration| service::Pace::every(timing.max).with_gap(gap);
 
     for target in cx.databases(&settings.databases)? {
-        let database = Arc::new(Database::new(cx.session(&target), cx.instance, term, cx.shutdown.clone()));
+        let database = Arc::new(Database::new(
+            cx.session(&target).with_generic_plans(),
+            cx.instance,
+            term,
+            cx.shutdown.clone(),
+        ));
         let ready = cx.readiness().condition(&format!("database {}", target.name()));
         let tick = Tick::new(Arc::clone(&database), Arc::clone(&clusters), metrics.clone(), ready, timing);
         cx.run_on(tick, pace(min), database.wakes().tick.clone());

@@ -155,6 +155,11 @@ impl Metrics {
         }
     }
 
+    /// Whether so many queues are all of this database.
+    pub(crate) fn knows(&self, database: &str, queues: usize) -> bool {
+        lock(&self.last_ticks).get(database).is_some_and(|shown| shown.len() == queues)
+    }
+
     pub(crate) fn failed(&self, database: &str) {
         self.failures.with_label_values(&[database]).inc();
     }

@@ -92,8 +92,11 @@ impl Tick {
         if !database.confirm().await? {
             return Err(StepError::retry(Unreplicated));
         }
-        // With traffic a pass is the look: it costs the same.
-        if !self.pace.is_busy() || self.looked.is_none_or(|looked| looked.elapsed() >= self.pace.longest()) {
+        let now = Instant::now();
+        let is_due = self.idle_until.is_some_and(|until| now >= until) && database.is_serving();
+        let has_looked = self.looked.is_some_and(|looked| looked.elapsed() < self.pace.longest());
+        // With traffic, and when idle queues are due, a pass is the look: it costs no more.
+        if !is_due && !(self.pace.is_busy() && has_looked) {
             let (look, server) = database.look().await?;
             let now = Instant::now();
             self.looked = Some(now);
@@ -125,9 +128,10 @@ impl Tick {
     }
 
     async fn pass(&mut self, database: &Database) -> Result<Progress, StepError> {
+        let begun = Instant::now();
+        let idle = self.idle_until.take_if(|until| begun >= *until).is_some();
         let Some(mut active) = database.hold().await? else { return Ok(self.turned_away()) };
         let Active { holder, epoch, .. } = active;
-        let begun = Instant::now();
         let pass = tick::pass(active.session(), holder, epoch).await;
         active.remember(&pass);
         let ticked = match pass {
@@ -138,7 +142,8 @@ impl Tick {
             }
         };
         self.metrics.passed(database.name(), begun.elapsed());
-        if self.status_read.is_none_or(|read| read.elapsed() >= STATUS_EVERY) && !ticked.is_empty() {
+        let all = idle && self.metrics.knows(database.name(), ticked.len());
+        if self.status_read.is_none_or(|read| read.elapsed() >= STATUS_EVERY) && !ticked.is_empty() && !all {
             let status = tick::status(active.session()).await?;
             self.metrics.ages(database.name(), &status);
             self.status_read = Some(Instant::now());
@@ -153,7 +158,6 @@ impl Tick {
             return Err(StepError::retry(Unreplicated));
         }
         // Ticks of idle queues are no traffic: the pace goes on growing. Those of transactions that ended late are.
-        let idle = self.idle_until.is_none_or(|until| begun >= until);
         if events == 0 && (ticks == 0 || idle) {
             return Ok(Progress::Rest(jittered(self.pace.wait())));
         }
@@ -261,6 +265,7 @@ impl Step for Tick {
         if turn.is_err() {
             // Nothing is known any more about what was seen before.
             self.looked = None;
+            self.idle_until = None;
         }
         self.metrics.trouble(self.database.name(), turn.as_ref().err().map(Trouble::of));
         turn

@@ -81,6 +81,39 @@ async fn an_idle_queue_in_a_busy_cluster_is_not_ticked_again() {
 }
 
 #[tokio::test]
+async fn a_tick_of_an_idle_queue_is_settled_if_the_one_before_was() {
+    let (db, client, _turn) = alone().await;
+    queue(&client).await;
+    run(&client, "update pgq.queue set queue_ticker_idle_period = '0', queue_ticker_max_lag = '0'").await;
+    let settled = "select current_setting('tidemill.settled_1', true) = max(tick_id)::text from pgq.tick";
+    let other = db.client().await;
+    run(&other, "begin; select pgq.insert_event('q', 't', 'late')").await;
+    // Its number is counted by this tick, and by every later one.
+    for _ in 0..3 {
+        assert_eq!(tick(&client).await, ["q"]);
+        assert_ne!(one::<Option<bool>>(&client, settled).await, Some(true));
+    }
+    run(&other, "commit").await;
+    assert_eq!(tick(&client).await, ["q"]);
+    run(&client, "select * from tidemill.tick_look()").await;
+    assert!(one::<bool>(&client, settled).await);
+    // A transaction that has drawn no number is none to wait for.
+    run(&other, "begin; select txid_current()").await;
+    assert_eq!(tick(&client).await, ["q"]);
+    assert!(one::<bool>(&client, settled).await);
+    run(&other, "select pgq.insert_event('q', 't', 'later')").await;
+    assert_eq!(tick(&client).await, ["q"]);
+    assert!(!one::<bool>(&client, settled).await);
+    run(&other, "commit").await;
+    // A pass that is rolled back settles nothing.
+    tick(&client).await;
+    run(&client, "select * from tidemill.tick_look()").await;
+    assert!(one::<bool>(&client, settled).await);
+    run(&client, "begin; select * from tidemill.tick_pass(); rollback").await;
+    assert!(one::<bool>(&client, settled).await);
+}
+
+#[tokio::test]
 async fn an_idle_pass_takes_no_transaction_id() {
     let (_db, client) = database().await;
     queue(&client).await;
@@ -184,6 +217,24 @@ async fn a_broken_queue_does_not_stop_the_others() {
     run(&client, "update pgq.queue set queue_ticker_max_lag = '0'; select pgq.insert_event('c', 't', 'd')")
         .await;
     assert!(one::<i64>(&client, "select pgq.ticker()").await >= 1);
+}
+
+#[tokio::test]
+async fn a_broken_idle_queue_does_not_stop_the_others() {
+    let (_db, client, _turn) = alone().await;
+    run(&client, "select pgq.create_queue('a'); select pgq.create_queue('b'); select pgq.create_queue('c')")
+        .await;
+    run(&client, "update pgq.queue set queue_ticker_idle_period = '0', queue_ticker_max_lag = '0'").await;
+    tick(&client).await;
+    tick(&client).await;
+    run(&client, "select * from tidemill.tick_look(); select * from tidemill.tick_look()").await;
+    run(&client, "drop sequence pgq.event_2_tick_seq cascade").await;
+    // These are settled, and idle for long enough: they are ticked together, and only if that fails one by one.
+    let pass = "select queue_name || ' ' || coalesce(problem, new_events::text) from tidemill.tick_pass()";
+    for _ in 0..2 {
+        let done: Vec<String> = all(&client, pass).await;
+        assert_eq!(done, ["a 0", "b 42P01 relation \"pgq.event_2_tick_seq\" does not exist", "c 0"]);
+    }
 }
 
 #[tokio::test]

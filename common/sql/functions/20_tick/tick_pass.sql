@@ -17,6 +17,7 @@ declare
     v_due     boolean;
     v_known   bigint;
     v_checked boolean := false;
+    v_idle    integer[] := '{}';
 begin
     perform tidemill.require_read_committed('a tick');
     for q in
@@ -43,6 +44,10 @@ begin
             perform tidemill.require_identity();
             v_checked := true;
         end if;
+        if v_due and not q.unsettled and q.event_seq = q.tick_event_seq and q.tick_id > 1 and q.lag >= '0' then
+            v_idle := v_idle || q.queue_id;
+            continue;
+        end if;
         begin
             tick_pass.queue_name := q.queue_name;
             tick_pass.tick_id := null;
@@ -56,7 +61,8 @@ begin
                 continue;
             end if;
             -- Sequence and last tick again, now that no other ticker moves them; the snapshot comes after.
-            select coalesce(pg_sequence_last_value(q.queue_event_seq::regclass), 0), t.tick_snapshot, t.tick_event_seq
+            select coalesce(pg_sequence_last_value(q.queue_event_seq::regclass), 0),
+                   t.tick_snapshot, t.tick_event_seq
             into q.event_seq, q.tick_snapshot, v_known
             from (select 1) one left join lateral (
                 select * from pgq.tick l
@@ -68,6 +74,26 @@ begin
             tick_pass.new_events := greatest(q.event_seq - coalesce(v_known, 0), 0);
             return next;
         exception when others then
+            tick_pass.problem := format('%s %s', sqlstate, sqlerrm);
+            return next;
+        end;
+    end loop;
+    if v_idle <> '{}' then
+        begin
+            return query select * from tidemill.cut_idle_ticks(v_idle);
+            return;
+        exception when others then
+            -- One of them cannot be ticked. The others can.
+            null;
+        end;
+    end if;
+    for q in select qu.queue_id, qu.queue_name from pgq.queue qu where qu.queue_id = any (v_idle) order by 2 loop
+        begin
+            return query select * from tidemill.cut_idle_ticks(array[q.queue_id]);
+        exception when others then
+            tick_pass.queue_name := q.queue_name;
+            tick_pass.tick_id := null;
+            tick_pass.new_events := null;
             tick_pass.problem := format('%s %s', sqlstate, sqlerrm);
             return next;
         end;
