@@ -185,6 +185,18 @@ pub enum WorkerState {
     Terminate,
 }
 
+impl WorkerState {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Quiet => "quiet",
+            Self::Terminate => "terminate",
+        }
+    }
+}
+
 /// A leased job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]

@@ -456,20 +456,37 @@ pub struct PurgeAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct WorkerList {
-    /// Those heard of lately.
+    /// Those heard of lately, and those that hold leases; by host, process and instance.
     pub workers: Vec<WorkerRecord>,
 }
 
-/// A worker as the dispatcher knows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A worker as the dispatchers know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct WorkerRecord {
     /// Who it is.
     pub worker: WorkerInfo,
-    /// What it was told.
+    /// Which queues it asked for jobs, at most 20.
+    pub queues: Vec<QueueName>,
+    /// What it is told.
     pub state: WorkerState,
-    /// Leases it holds.
+    /// Leases it holds, but for those in the waiting room: of transactional workers, or older than 30 seconds while
+    /// they would hold rotation up.
     pub leased: u64,
+    /// When it was heard of first; absent: not since the dispatcher started, only its leases are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen_at: Option<Timestamp>,
     /// When it was heard of last.
-    pub seen_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<Timestamp>,
+}
+
+/// `POST /v1/workers/{instance}/quiet` and the like: from now on the worker is told this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct WorkerOrder {
+    /// Which worker.
+    pub instance: WorkerInstance,
+    /// What it is told.
+    pub state: WorkerState,
 }

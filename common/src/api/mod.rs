@@ -31,7 +31,7 @@ pub use look::{
     Backoff, BackoffPreset, CancelAnswer, CancelKeyRequest, CancelRequest, Child, DeadJob, DeadPage,
     DeadSelection, FailureRecord, Holder, JobDetails, JobPage, JobState, JobSummary, PauseRequest,
     PurgeAnswer, QueueInfo, QueueList, QueueOwner, QueueSettings, Rates, RedriveAnswer, WorkerList,
-    WorkerRecord,
+    WorkerOrder, WorkerRecord,
 };
 pub use problem::{Problem, ProblemKind};
 pub use produce::{

@@ -67,6 +67,8 @@ pub enum ProblemKind {
     UnknownQueue,
     /// 404: no such job, or it is finished and its log table has rotated.
     UnknownJob,
+    /// 404: no dispatcher has heard of this worker lately.
+    UnknownWorker,
     /// 404: no such path.
     NotFound,
     /// 405: the path exists, the method does not.
@@ -88,12 +90,13 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    const ALL: [ProblemKind; 14] = [
+    const ALL: [ProblemKind; 15] = [
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::Forbidden,
         Self::UnknownQueue,
         Self::UnknownJob,
+        Self::UnknownWorker,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::StaleLease,
@@ -113,6 +116,7 @@ impl ProblemKind {
             Self::Forbidden => "/problems/forbidden",
             Self::UnknownQueue => "/problems/unknown-queue",
             Self::UnknownJob => "/problems/unknown-job",
+            Self::UnknownWorker => "/problems/unknown-worker",
             Self::NotFound => "/problems/not-found",
             Self::MethodNotAllowed => "/problems/method-not-allowed",
             Self::StaleLease => "/problems/stale-lease",
@@ -136,7 +140,7 @@ impl ProblemKind {
             Self::InvalidRequest => 400,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
-            Self::UnknownQueue | Self::UnknownJob | Self::NotFound => 404,
+            Self::UnknownQueue | Self::UnknownJob | Self::UnknownWorker | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::StaleLease | Self::Conflict => 409,
             Self::TooLarge => 413,
@@ -155,6 +159,7 @@ impl ProblemKind {
             Self::Forbidden => "The token does not allow this",
             Self::UnknownQueue => "There is no such job queue",
             Self::UnknownJob => "There is no such job",
+            Self::UnknownWorker => "There is no such worker",
             Self::NotFound => "There is no such path",
             Self::MethodNotAllowed => "The path does not have this method",
             Self::StaleLease => "The lease is not live",

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use uuid::Uuid;
 
-use crate::db::{DbError, Session, Type};
+use crate::api::WorkerState;
+use crate::db::{DbError, Row, Session, Type};
 use crate::id::Epoch;
 
 /// What `tidemill.journal_write` answered.
@@ -56,4 +58,33 @@ pub async fn clock(session: &mut Session) -> Result<Timestamp, DbError> {
     let op = "read the clock";
     let row = session.query_one(op, "select pg_catalog.clock_timestamp()", &[]).await?;
     row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))
+}
+
+/// Remembers what a worker is told from now on (`tidemill.steer_worker`).
+///
+/// # Errors
+/// [`DbError`]
+pub async fn steer(session: &mut Session, instance: Uuid, state: WorkerState) -> Result<(), DbError> {
+    let sql = "select tidemill.steer_worker($1, $2)";
+    let params = [(&instance as _, Type::UUID), (&state.as_str() as _, Type::TEXT)];
+    session.query_one("steer a worker", sql, &params).await.map(drop)
+}
+
+/// The workers that are told something else than to run (`tidemill.steered_workers`). A state that this version does
+/// not know is one to finish and grab nothing in.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn steered(session: &mut Session) -> Result<Vec<(Uuid, WorkerState)>, DbError> {
+    let op = "list steered workers";
+    let rows = session.query(op, "select o_instance, o_state from tidemill.steered_workers()", &[]).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<(Uuid, WorkerState), tokio_postgres::Error> {
+        let state = match row.try_get(1)? {
+            "terminate" => WorkerState::Terminate,
+            _ => WorkerState::Quiet,
+        };
+        Ok((row.try_get(0)?, state))
+    };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
 }
