@@ -23,6 +23,10 @@ pub mod limit {
     pub const LEASE_MAX_MS: u64 = 86_400_000;
     /// Bytes of a failure message.
     pub const MESSAGE_BYTES: usize = 4_096;
+    /// Bytes of a progress report's checkpoint.
+    pub const CHECKPOINT_BYTES: usize = 4_096;
+    /// Bytes of a completed job's result.
+    pub const RESULT_BYTES: usize = 65_536;
     /// Bytes of a job type's name.
     pub const TYPE_BYTES: usize = 255;
     /// Bytes of a key (`key`, `coalesce_key`, `unique.key`).
@@ -205,6 +209,12 @@ pub fn check_json(json: &RawValue, at: At<'_>, faults: &mut Faults) {
         pointer.push_str(&inner);
     }
     faults.add_at(pointer, format_args!("must not contain {what}, which PostgreSQL cannot store"));
+}
+
+/// JSON text of at most so many bytes, as it was sent.
+pub(super) fn check_size(json: &RawValue, max: usize, at: At<'_>, faults: &mut Faults) {
+    let bytes = json.get().len();
+    faults.require(bytes <= max, at, format_args!("must have at most {max} bytes, and has {bytes}"));
 }
 
 /// The first escape in valid JSON text that PostgreSQL refuses. Looks at backslashes only: they occur in strings alone.

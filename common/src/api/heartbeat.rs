@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::check::check_json;
+use super::check::{check_json, check_size};
 use super::{At, Faults, Validate, WorkerInfo, WorkerState, check_text, limit};
 
 /// Extends leases in bulk.
@@ -43,7 +43,7 @@ pub struct HeartbeatItem {
     /// From now, by database time; absent: by the lease of the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extend_ms: Option<u64>,
-    /// How far the job is.
+    /// How far the job is. The queue's owner remembers the last report of an unfinished job, in memory only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
@@ -71,7 +71,7 @@ pub struct Progress {
     /// For people; at most 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// For the next attempt: where to go on.
+    /// For the next attempt: where to go on; at most 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Box<RawValue>>,
 }
@@ -85,7 +85,9 @@ impl Validate for Progress {
             check_text(message, 0, limit::MESSAGE_BYTES, at.field("message"), faults);
         }
         if let Some(checkpoint) = &self.checkpoint {
-            check_json(checkpoint, at.field("checkpoint"), faults);
+            let at = at.field("checkpoint");
+            check_json(checkpoint, at, faults);
+            check_size(checkpoint, limit::CHECKPOINT_BYTES, at, faults);
         }
     }
 }

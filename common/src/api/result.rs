@@ -4,7 +4,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::check::check_json;
+use super::check::{check_json, check_size};
 use super::{At, Faults, NewJob, Validate, check_text, decimal, limit};
 use crate::id::JobId;
 
@@ -48,7 +48,7 @@ pub struct ResultItem {
 pub enum Outcome {
     /// Done.
     Complete {
-        /// Any JSON, kept if the queue keeps results.
+        /// Any JSON of at most 64 KiB; shown in the job's details as long as these are.
         result: Option<Box<RawValue>>,
     },
     /// Failed; try again later.
@@ -89,7 +89,11 @@ impl Validate for ResultItem {
     fn validate(&self, at: At<'_>, faults: &mut Faults) {
         check_text(&self.lease, 1, limit::LEASE_BYTES, at.field("lease"), faults);
         match &self.outcome {
-            Outcome::Complete { result: Some(result) } => check_json(result, at.field("result"), faults),
+            Outcome::Complete { result: Some(result) } => {
+                let at = at.field("result");
+                check_json(result, at, faults);
+                check_size(result, limit::RESULT_BYTES, at, faults);
+            }
             Outcome::Complete { result: None } | Outcome::Decline => {}
             Outcome::TempFail { message, retry_in_ms } => {
                 check_text(message, 0, limit::MESSAGE_BYTES, at.field("message"), faults);

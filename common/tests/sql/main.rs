@@ -5,6 +5,7 @@ mod bound;
 mod bulk;
 mod coop;
 mod crowd;
+mod details;
 mod early_tick;
 mod ext;
 mod insert;

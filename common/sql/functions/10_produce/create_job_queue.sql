@@ -47,6 +47,9 @@ begin
             execute format('create table tidemill.%I (like tidemill.journal_template including defaults) '
                            'with (fillfactor = 100, autovacuum_enabled = off, toast.autovacuum_enabled = off)', v_table);
             execute format('create index %I on tidemill.%I (j_txid)', v_table || '_txid_idx', v_table);
+            -- By the jobs that a note speaks of, for job_outcome; a row without such a note is not in it.
+            execute format('create index %I on tidemill.%I using gin ((j_note -> ''jobs'')) with (fastupdate = off) '
+                           'where j_note ? ''jobs''', v_table || '_jobs_idx', v_table);
             execute format('revoke all on tidemill.%I from public', v_table);
         end loop;
         v_new := 1;

@@ -8,9 +8,9 @@
 --   i_seq   - number of the flush within the epoch, rising
 --   i_data  - encoded records (dispatcher/src/engine/record.rs), NULL when there are none
 --   i_cold  - NULL, or {"wait": [...], "dead": [...], "fail": [...], "insert": [...], "finish": [...],
---             "extend": [...], "again": [...], "unpark": [...]}, the arguments of waiting_add, dead_add,
---             failure_add, jobs_insert, waiting_finish, waiting_extend, waiting_again, unpark, carried
---             out in this order
+--             "result": [...], "extend": [...], "again": [...], "unpark": [...]}, the arguments of waiting_add,
+--             dead_add, failure_add, jobs_insert, waiting_finish, details_note, waiting_extend,
+--             waiting_again, unpark, carried out in this order; "result" of {"job", "result": text}
 -- Returns: o_at - clock_timestamp() behind the fence, what lease ends are counted from;
 --          o_answers - {"insert": [...], "finish": [...], "extend": [...], "again": [...],
 --                      "unpark": [...]} in the order given, NULL without i_cold
@@ -40,6 +40,9 @@ begin
         if i_cold ? 'finish' then
             o_answers := o_answers || jsonb_build_object('finish', tidemill.waiting_finish(i_queue_id, o_at, i_cold -> 'finish'));
             v_note := tidemill.finished_note(v_note, i_cold -> 'finish', o_answers -> 'finish');
+        end if;
+        if i_cold ?| array['insert', 'finish', 'result'] then
+            v_note := tidemill.details_note(v_note, i_cold, o_answers);
         end if;
         if i_cold ? 'extend' then
             o_answers := o_answers || jsonb_build_object('extend', tidemill.waiting_extend(i_queue_id, o_at, i_cold -> 'extend'));

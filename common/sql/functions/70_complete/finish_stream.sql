@@ -2,8 +2,8 @@
 --
 --   The end of a streamed REPLACE, in the transaction that inserted the new jobs: the fence,
 --   then the row of the lease in the waiting room is deleted, which decides, and the journal
---   says so. Sent in one message with COMMIT, so that no client is waited for while the fence
---   is held.
+--   says so, and which jobs came first (as details_note does). Sent in one message with COMMIT,
+--   so that no client is waited for while the fence is held.
 --
 -- Parameters: i_lease - the token; the owner moved it to the waiting room before the stream began
 -- Errors: TM001 fenced; TM002 when the lease is not live (any more); 55P03 when a worker's own
@@ -19,6 +19,7 @@ as $$
 declare
     v_at    timestamptz;
     v_lease record;
+    v_kept  jsonb;          -- of stream_jobs; null if it never ran
 begin
     perform tidemill.fence(i_queue_id, i_epoch);
     v_at := clock_timestamp();
@@ -39,10 +40,16 @@ begin
         end if;
         raise exception 'lease % is stale: it has ended, was finished or taken over', i_lease using errcode = 'TM002';
     end if;
+    v_kept := nullif(current_setting('tidemill.streamed', true), '');
     -- Order among the flushes does not matter: it speaks of no entry of the log. \x01 is no record.
     execute format('insert into tidemill.%I (j_epoch, j_seq, j_at, j_data, j_note) values ($1, 0, $2, $3, $4)',
                    'journal_' || i_queue_id || '_' || (select q.queue_cur_table from pgq.queue q where q.queue_id = i_queue_id))
-        using i_epoch, v_at, '\x01'::bytea, jsonb_build_object('finished',
-              jsonb_build_array(jsonb_build_array(v_lease.o_epoch, v_lease.o_no, 'replace', i_count)));
+        using i_epoch, v_at, '\x01'::bytea, jsonb_build_object(
+              'finished', jsonb_build_array(jsonb_build_array(v_lease.o_epoch, v_lease.o_no, 'replace', i_count)),
+              'first', coalesce(v_kept -> 'ids', '[]'),
+              'jobs', jsonb_build_array(v_lease.o_job::text),
+              'details', jsonb_build_object(v_lease.o_job::text, jsonb_strip_nulls(jsonb_build_object(
+                  'ids', jsonb_build_array('first'),
+                  'queues', case when jsonb_path_exists(v_kept -> 'queues', '$[*] ? (@ != null)') then v_kept -> 'queues' end))));
 end;
 $$;

@@ -2,8 +2,8 @@
 --
 --   Puts the jobs of several REPLACEs into their queues, in the caller's transaction.
 --
--- Parameters: i_items - array of {"jobs": [{"queue", "type", "args", "options"}, ...]}; an absent queue
---   is the replaced job's own; the rest as for tidemill.insert_jobs
+-- Parameters: i_items - array of {"job", "jobs": [{"queue", "type", "args", "options"}, ...]}; the job that
+--   is replaced is details_note's; an absent queue is the job's own; the rest as for tidemill.insert_jobs
 -- Returns: array, in the order given, of arrays of job ids, in the order given
 -- Errors: 22023 when a queue is no job queue; as tidemill.insert_jobs
 -- Who: called by journal_write, waiting_finish and replace_jobs only. Locks: none beyond the rows it inserts.

@@ -6,7 +6,7 @@
 --   once with the attempt not counted.
 --
 -- Parameters: i_items - array of {"job","put","attempt","epoch","no","nonce","outcome","delay_ms","message",
---   "jobs"}; jobs of a replace, as for tidemill.jobs_insert
+--   "jobs","result"}; jobs of a replace, as for tidemill.jobs_insert; the result is details_note's
 -- Returns: array, in the order given, of 'ok', {"ids": [...]} (a replace, ok), 'stale' (no such live
 --          lease), or 'unavailable' (a worker's own transaction holds the row and will decide)
 -- Who: called by journal_write only, behind the fence. Locks: SKIP LOCKED on the rows.

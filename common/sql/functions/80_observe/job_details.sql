@@ -6,9 +6,10 @@
 -- Parameters: i_read_to - the tick up to which the owner has read the log; null: nobody
 --   owns the queue
 -- Returns: null, or {"state", "attempt", "max_attempts", "time", "type", "data", "extra1",
---   "due", "holder", "failures"}. state: waiting, leased, dead; ready (in the log, not read
---   by the owner); done (in the log, read, and not in the window); unknown (in the log, but
---   without an owner, or too far behind what is read, nobody can tell)
+--   "due", "holder", "failures", "result", "children"}. state: waiting, leased, dead; ready (in
+--   the log, not read by the owner); done (in the log, read, and not in the window); replaced
+--   (done, and there are children, the first 1,000 of them); unknown (in the log, but without an
+--   owner, or too far behind what is read, nobody can tell)
 -- Who: tidemill_dispatcher, tidemill_monitor. Locks: none. One snapshot for the whole call:
 --   a job on its way from one place to another is in exactly one of them.
 create or replace function tidemill.job_details(i_queue_id int4, i_job_id int8, i_read_to int8)
@@ -27,6 +28,7 @@ declare
     v_read     txid_snapshot;
     v_unread   int8;
     v_event    record;
+    v_outcome  jsonb;
     v_is_tail  bool := false;               -- found behind what the owner has read
     v_from     txid_snapshot;
     v_until    txid_snapshot;
@@ -81,8 +83,14 @@ begin
                 when v_unread > c_tail then 'unknown'
                 else 'done' end);
         end if;
+        if v_details ->> 'state' in ('done', 'unknown') then
+            v_outcome := tidemill.job_outcome(i_queue_id, i_job_id);
+            if v_outcome is not null then
+                v_details := v_outcome || jsonb_build_object('state', case when v_outcome ? 'children' then 'replaced' else 'done' end);
+            end if;
+        end if;
         v_details := v_details || jsonb_build_object(
-            'attempt', case when v_details ->> 'state' = 'done'
+            'attempt', case when v_details ->> 'state' in ('done', 'replaced')
                             then 1 + coalesce((select max(f.attempt) from tidemill.failure f
                                                 where f.queue_id = i_queue_id and f.job_id = i_job_id), 0)
                             when v_event.ev_owner is not null then (v_event.ev_extra1::jsonb ->> 'attempt')::int4
