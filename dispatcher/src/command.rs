@@ -1,15 +1,16 @@
 //! Commands: what the HTTP side asks of the queue this process owns, and how it hears the answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidemill_common::api::Outcome;
+use tidemill_common::api::{Outcome, Progress};
 use tidemill_common::lease::Lease;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::engine::Sighting;
-use crate::engine::{Answered, Counts, Grab, RequestId};
+use crate::engine::{Answered, Beat, Counts, Grab, RequestId};
 
-/// A result or heartbeat names a lease; `None` if the text was no token at all.
+/// A result names a lease; `None` if the text was no token at all.
 pub type NamedLease = Option<Lease>;
 
 /// One request to the owner of a queue.
@@ -19,8 +20,8 @@ pub enum Command {
     Grab { request: RequestId, grab: Grab, results: Vec<(NamedLease, Outcome)>, reply: Reply<Answered> },
     /// Results only.
     Results { request: RequestId, results: Vec<(NamedLease, Outcome)>, reply: Reply<Answered> },
-    /// Leases to extend, by milliseconds or the queue's setting.
-    Heartbeat { request: RequestId, leases: Vec<(NamedLease, Option<u64>)>, reply: Reply<Answered> },
+    /// Leases to extend, and what their jobs say of themselves.
+    Heartbeat { request: RequestId, leases: Vec<Beat>, reply: Reply<Answered> },
     /// A lease whose job is about to be replaced by a stream.
     Lend { request: RequestId, lease: Lease, reply: Reply<Answered> },
     /// That stream is committed: so many jobs.
@@ -29,10 +30,19 @@ pub enum Command {
     Doubt,
     /// The client is gone: its grab waits no longer.
     HangUp { request: RequestId },
-    /// What is in the window of this job; `None` if nothing.
-    Look { job: i64, reply: Reply<Option<Sighting>> },
+    /// What the owner knows of this job.
+    Look { job: i64, reply: Reply<Looked> },
     /// How much there is.
     Count { reply: Reply<Counts> },
+}
+
+/// What an owner knows of a job.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// If it is in the window.
+    pub sighting: Option<Sighting>,
+    /// What it said of itself last, wherever it is.
+    pub progress: Option<Arc<Progress>>,
 }
 
 /// Where an answer goes. Dropped unanswered: the queue has no owner at this moment.
@@ -81,7 +91,7 @@ impl QueueHandle {
     ///
     /// # Errors
     /// [`Unavailable`]
-    pub async fn heartbeat(&self, leases: Vec<(NamedLease, Option<u64>)>) -> Result<Answered, Unavailable> {
+    pub async fn heartbeat(&self, leases: Vec<Beat>) -> Result<Answered, Unavailable> {
         self.ask(|request, reply| Command::Heartbeat { request, leases, reply }).await
     }
 
@@ -103,11 +113,11 @@ impl QueueHandle {
         drop(self.0.send(Command::Doubt).await);
     }
 
-    /// What the window knows of a job.
+    /// What the owner knows of a job.
     ///
     /// # Errors
     /// [`Unavailable`]
-    pub async fn look(&self, job: i64) -> Result<Option<Sighting>, Unavailable> {
+    pub async fn look(&self, job: i64) -> Result<Looked, Unavailable> {
         self.ask(|_, reply| Command::Look { job, reply }).await
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::{Rig, Server, complete, grab};
 use tidemill_common::api::{Answer, Outcome, PreviousEnd};
 use tidemill_common::testing::wait_for;
-use tidemill_dispatcher::engine::{Answered, Grab, Limits};
+use tidemill_dispatcher::engine::{Answered, Beat, Grab, Limits};
 
 const TERM_MS: i32 = 1_000;
 
@@ -87,9 +87,8 @@ async fn a_lease_that_lasts_long_moves_with_its_end_and_is_finished_there() {
     let ends = "select count(*) from tidemill.waiting where due > clock_timestamp() + interval '50 s'";
     assert_eq!(rig.count(ends).await, 2, "they keep their ends");
 
-    let Answered::Heartbeat(extended) =
-        server.handle.heartbeat(vec![(Some(jobs[0].lease), Some(3_600_000))]).await.unwrap()
-    else {
+    let beat = Beat { lease: Some(jobs[0].lease), ms: Some(3_600_000), progress: None };
+    let Answered::Heartbeat(extended) = server.handle.heartbeat(vec![beat]).await.unwrap() else {
         panic!("no answer to a heartbeat")
     };
     assert!(matches!(extended[0], tidemill_dispatcher::engine::Extended::Until(_)), "{extended:?}");

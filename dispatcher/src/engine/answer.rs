@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_common::api::{Answer, Previous};
+use tidemill_common::api::{Answer, Previous, Progress};
 use tidemill_common::lease::Lease;
 
 use super::entry::Event;
@@ -59,6 +59,8 @@ pub struct Granted {
     pub inserted_at: Micros,
     pub max_attempts: i32,
     pub previous: Option<Previous>,
+    /// What the job's holder said last.
+    pub progress: Option<Arc<Progress>>,
     pub event: Arc<Event>,
 }
 
@@ -86,7 +88,7 @@ pub(super) enum ReplyKind {
         results: Vec<Pending>,
     },
     Results(Vec<Pending>),
-    Heartbeat(Vec<PendingExtension>),
+    Heartbeat(Vec<PendingBeat>),
     Lent(Loan),
 }
 
@@ -112,6 +114,13 @@ pub(super) enum Pending {
     Waiting(LeaseKey, Said),
     /// The next of the waiting room's answers, unless the entry's move there was refused.
     Moving(Slot, LeaseKey, Said),
+}
+
+/// One lease of a heartbeat; what it says of its job counts if the lease is extended.
+#[derive(Debug)]
+pub(super) struct PendingBeat {
+    pub(super) extension: PendingExtension,
+    pub(super) progress: Option<(i64, Arc<Progress>)>,
 }
 
 #[derive(Debug, Clone, Copy)]

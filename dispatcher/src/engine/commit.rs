@@ -7,7 +7,9 @@ use serde::Deserialize;
 use tidemill_common::api::{Answer, PreviousEnd};
 use tidemill_common::lease::Lease;
 
-use super::answer::{Answered, Decided, Extended, Granted, Pending, PendingExtension, Reply, ReplyKind};
+use super::answer::{
+    Answered, Decided, Extended, Granted, Pending, PendingBeat, PendingExtension, Reply, ReplyKind,
+};
 use super::finish::Said;
 use super::finished::{Children, Finished};
 use super::flush::{Cold, Effect, Flush, Unit};
@@ -118,6 +120,7 @@ impl Engine {
             cold.fail.extend_from_slice(&unit.cold.fail);
             cold.insert.extend_from_slice(&unit.cold.insert);
             cold.finish.extend_from_slice(&unit.cold.finish);
+            cold.result.extend_from_slice(&unit.cold.result);
             cold.extend.extend_from_slice(&unit.cold.extend);
             cold.again.extend_from_slice(&unit.cold.again);
             cold.unpark.extend_from_slice(&unit.cold.unpark);
@@ -146,12 +149,18 @@ impl Engine {
         // Also when nobody waits for them: the answers after them are somebody else's.
         let mut own = cold.split(&unit.cold);
         let cold = &mut own;
-        for ((lease, said), answer) in unit.said.iter().zip(&cold.finish) {
+        for (((lease, said), item), answer) in unit.said.iter().zip(&unit.cold.finish).zip(&cold.finish) {
             match answer {
-                FinishAnswer::Plain(Answer::Ok) => self.finished.remember(*lease, said.finishes()),
+                FinishAnswer::Plain(Answer::Ok) => {
+                    self.finished.remember(*lease, said.finishes());
+                    if said.is_final() {
+                        self.progress.forget(item.lease.job);
+                    }
+                }
                 FinishAnswer::Plain(_) => {}
                 FinishAnswer::Replaced { ids } => {
                     self.finished.remember_children(*lease, Children::new(ids.clone()));
+                    self.progress.forget(item.lease.job);
                 }
             }
         }
@@ -184,7 +193,7 @@ impl Engine {
             }
             ReplyKind::Results(results) => Answered::Results(self.decided(&results, &replaced, cold)),
             ReplyKind::Heartbeat(leases) => {
-                Answered::Heartbeat(leases.iter().map(|pending| self.extension(*pending, cold)).collect())
+                Answered::Heartbeat(leases.into_iter().map(|beat| self.beaten(beat, cold)).collect())
             }
             ReplyKind::Lent(loan) => Answered::Lent { decided: self.lent(loan, cold), epoch: self.epoch },
         };
@@ -239,15 +248,21 @@ impl Engine {
             inserted_at: entry.inserted_at,
             max_attempts: self.max_attempts(entry),
             previous: entry.previous.clone(),
+            progress: self.progress.of(entry.key.job),
             event: std::sync::Arc::clone(&entry.event),
         }
     }
 
     fn resolved(&mut self, slot: Slot, how: Resolution) {
         if let Some(seat) = self.window.remove(slot)
-            && let State::Finishing(Some(held)) = seat.state
+            && let State::Finishing(held) = seat.state
         {
-            self.finished.remember(held.lease, Finished::Resolved(how));
+            if how != Resolution::Retried {
+                self.progress.forget(seat.entry.key.job);
+            }
+            if let Some(held) = held {
+                self.finished.remember(held.lease, Finished::Resolved(how));
+            }
         }
     }
 
@@ -255,6 +270,7 @@ impl Engine {
         let seat = self.window.remove(slot)?;
         let State::Finishing(Some(held)) = seat.state else { return None };
         let children = Children::new(ids);
+        self.progress.forget(seat.entry.key.job);
         self.finished.remember_children(held.lease, children.clone());
         Some(children)
     }
@@ -281,6 +297,14 @@ impl Engine {
             State::Finishing(Some(held)) => held.until = held.until.max(until),
             State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(_) => {}
         }
+    }
+
+    fn beaten(&mut self, beat: PendingBeat, cold: &mut ColdAnswers) -> Extended {
+        let extended = self.extension(beat.extension, cold);
+        if let (Extended::Until(_), Some((job, progress))) = (extended, beat.progress) {
+            self.progress.remember(job, progress);
+        }
+        extended
     }
 
     pub(super) fn extension(&self, pending: PendingExtension, cold: &mut ColdAnswers) -> Extended {

@@ -6,7 +6,7 @@ use tidemill_common::lease::Lease;
 
 use super::answer::{Decided, Pending, Reply, ReplyKind, RequestId};
 use super::finished::Finished;
-use super::flush::{Dead, Due, Effect, Failure, Finish, HolderItem, Insert, Unit, Wait, new_jobs};
+use super::flush::{Dead, Due, Effect, Failure, Finish, HolderItem, Insert, JobResult, Unit, Wait, new_jobs};
 use super::record::{EntryKey, LeaseKey, Record, Resolution};
 use super::window::{Held, Slot, State};
 use super::{Engine, previous};
@@ -94,6 +94,10 @@ impl Engine {
                 Outcome::Replace { jobs } => Some(new_jobs(jobs)),
                 _ => None,
             },
+            result: match outcome {
+                Outcome::Complete { result } => result.as_ref().map(|json| json.get().to_owned()),
+                _ => None,
+            },
         });
     }
 
@@ -110,13 +114,16 @@ impl Engine {
         seat.state = State::Finishing(Some(held.clone()));
         let (entry, lease) = (seat.entry.key, held.lease);
         match outcome {
-            Outcome::Complete { .. } => {
+            Outcome::Complete { result } => {
+                if let Some(json) = result {
+                    unit.cold.result.push(JobResult { job: entry.job, result: json.get().to_owned() });
+                }
                 unit.resolve(Resolution::Completed, entry, lease);
                 unit.effects.push(Effect::Resolve { slot, how: Resolution::Completed });
             }
             Outcome::Replace { jobs } => {
                 // The n-th replaced entry of a flush is the n-th item here.
-                unit.cold.insert.push(Insert { jobs: new_jobs(jobs) });
+                unit.cold.insert.push(Insert { job: entry.job, jobs: new_jobs(jobs) });
                 unit.resolve(Resolution::Replaced, entry, lease);
                 unit.effects.push(Effect::Resolve { slot, how: Resolution::Replaced });
             }
@@ -256,6 +263,14 @@ impl Said {
             Finished::Resolved(Resolution::Replaced) => self == Self::Replace,
             Finished::Resolved(Resolution::Lent | Resolution::Parked) => false,
             Finished::Released => self == Self::Decline,
+        }
+    }
+
+    /// Is the job done with, whatever the waiting room knows of it?
+    pub(super) fn is_final(self) -> bool {
+        match self {
+            Self::Complete | Self::PermFail | Self::Replace => true,
+            Self::TempFail | Self::Decline => false,
         }
     }
 

@@ -23,8 +23,8 @@ pub struct Flush {
     pub cold: Option<String>,
 }
 
-/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`, `waiting_finish`, `waiting_extend`,
-/// `waiting_again` and `unpark` take them.
+/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`, `waiting_finish`, `details_note`,
+/// `waiting_extend`, `waiting_again` and `unpark` take them.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -38,6 +38,8 @@ pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) finish: Vec<Finish>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) result: Vec<JobResult>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) extend: Vec<Extend>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) again: Vec<WaitingLease>,
@@ -47,9 +49,12 @@ pub(super) struct Cold {
 
 impl Cold {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { wait, dead, fail, insert, finish, extend, again, unpark } = self;
-        let (finish, extend, unpark) =
-            (finish.is_empty(), extend.is_empty(), unpark.is_empty() && again.is_empty());
+        let Self { wait, dead, fail, insert, finish, result, extend, again, unpark } = self;
+        let (finish, extend, unpark) = (
+            finish.is_empty() && result.is_empty(),
+            extend.is_empty(),
+            unpark.is_empty() && again.is_empty(),
+        );
         wait.is_empty()
             && dead.is_empty()
             && fail.is_empty()
@@ -120,11 +125,22 @@ pub(super) struct Finish {
     /// Of a replace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) jobs: Option<NewJobs>,
+    /// Of a completed job, if it has one: see [`JobResult`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) result: Option<String>,
 }
 
-/// The jobs of one replace.
+/// What a completed job's worker handed in. JSON as text: so the database stores whatever it is, as it came.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct JobResult {
+    pub(super) job: i64,
+    pub(super) result: String,
+}
+
+/// The jobs of one replace, and which job they replace.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Insert {
+    pub(super) job: i64,
     pub(super) jobs: NewJobs,
 }
 
@@ -170,7 +186,7 @@ pub(super) struct Unpark {
 /// A lease that lives in the waiting room.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct WaitingLease {
-    job: i64,
+    pub(super) job: i64,
     put: i32,
     attempt: i32,
     #[serde(flatten)]

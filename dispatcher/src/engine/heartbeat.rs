@@ -1,22 +1,39 @@
 //! Heartbeat: a lease lasts longer, once that is committed.
 
+use std::sync::Arc;
+
+use tidemill_common::api::Progress;
 use tidemill_common::lease::Lease;
 
 use super::Engine;
-use super::answer::{PendingExtension, Reply, ReplyKind, RequestId};
+use super::answer::{PendingBeat, PendingExtension, Reply, ReplyKind, RequestId};
 use super::flush::{Effect, Extend, Unit};
 use super::record::{EntryKey, LeaseKey, Record};
 use super::window::State;
 
+/// One lease of a heartbeat.
+#[derive(Debug, Clone, Default)]
+pub struct Beat {
+    /// `None`: the text was no token.
+    pub lease: Option<Lease>,
+    /// From the commit on; `None`: as long as the queue's lease.
+    pub ms: Option<u64>,
+    /// What the job says of itself; `None`: nothing new.
+    pub progress: Option<Arc<Progress>>,
+}
+
 impl Engine {
-    /// Extends leases by milliseconds from the commit on (`None`: the queue's lease); a lease of `None` was no token.
-    pub fn heartbeat(&mut self, request: RequestId, leases: &[(Option<Lease>, Option<u64>)]) {
+    /// Extends leases, and remembers what their jobs say of themselves.
+    pub fn heartbeat(&mut self, request: RequestId, leases: &[Beat]) {
         let mut unit = Unit::default();
         let answers = leases
             .iter()
-            .map(|(lease, ms)| match lease {
-                Some(lease) => self.extend(&mut unit, lease, ms.unwrap_or(self.settings.lease_ms)),
-                None => PendingExtension::Stale,
+            .map(|Beat { lease, ms, progress }| match lease {
+                Some(lease) => PendingBeat {
+                    extension: self.extend(&mut unit, lease, ms.unwrap_or(self.settings.lease_ms)),
+                    progress: progress.as_ref().map(|progress| (lease.job, Arc::clone(progress))),
+                },
+                None => PendingBeat { extension: PendingExtension::Stale, progress: None },
             })
             .collect();
         unit.reply = Some(Reply { request, kind: ReplyKind::Heartbeat(answers) });

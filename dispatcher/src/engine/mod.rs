@@ -16,6 +16,7 @@ mod grab;
 mod heartbeat;
 mod lend;
 mod polls;
+mod progress;
 pub mod record;
 mod recover;
 mod refuse;
@@ -32,6 +33,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
+use tidemill_common::api;
 
 pub use answer::{Answered, Decided, Extended, Granted, RequestId};
 pub use backoff::Backoff;
@@ -40,6 +42,7 @@ pub use entry::{Entry, Event, LogRow, previous};
 pub use finished::{Children, Note};
 pub use flush::Flush;
 pub use grab::Grab;
+pub use heartbeat::Beat;
 pub use recover::Fold;
 pub use search::Filter;
 pub use time::Micros;
@@ -48,6 +51,7 @@ use commit::Group;
 use finished::FinishedLeases;
 use flush::Unit;
 use polls::Polls;
+use progress::Progress;
 use recover::Last;
 use relief::Relief;
 use repeats::{Early, Repeats};
@@ -101,6 +105,7 @@ pub struct Engine {
     /// Units at the front of `pending` that came from a flush the database refused: tried apart from the others.
     suspects: usize,
     finished: FinishedLeases,
+    progress: Progress,
     answers: Vec<(RequestId, Answered)>,
 }
 
@@ -158,6 +163,7 @@ impl Engine {
             in_flight: None,
             suspects: 0,
             finished: FinishedLeases::new(limits.finished),
+            progress: Progress::default(),
             answers: Vec::new(),
         };
         for (lease, how, children) in fold.finished.drain(..) {
@@ -305,6 +311,12 @@ impl Engine {
             State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(None) => None,
         };
         Some(Sighting { entry: seat.entry.clone(), lease, max_attempts: self.max_attempts(&seat.entry) })
+    }
+
+    /// What this job said of itself last; of an unfinished one that told this owner.
+    #[must_use]
+    pub fn progress(&self, job: i64) -> Option<Arc<api::Progress>> {
+        self.progress.of(job)
     }
 
     /// The answers that may leave now.

@@ -131,6 +131,7 @@ impl Engine {
             inserted_at: entry.inserted_at,
             max_attempts: self.max_attempts(&entry),
             previous: entry.previous,
+            progress: self.progress.of(lease.job),
             event: entry.event,
         }
     }

@@ -1,6 +1,7 @@
 //! Details of one job: `GET /v1/queues/{queue}/jobs/{id}`. The owner's window knows the jobs it holds, the database
 //! the others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -9,7 +10,7 @@ use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
-use tidemill_common::api::{FailureRecord, Holder, JobDetails, JobState, ProblemKind};
+use tidemill_common::api::{Child, FailureRecord, Holder, JobDetails, JobState, ProblemKind};
 use tidemill_common::db::{DbError, Session, Type};
 use tidemill_common::id::{QueueName, WorkerInstance};
 
@@ -50,16 +51,17 @@ pub(super) async fn job(
             .await;
     }
     let mut read_to = None;
-    let mut sighting = None;
+    let (mut sighting, mut progress) = (None, None);
     if owner == Owner::Here {
         let lost = |_| Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"));
         // How far the log was read, then whether the job is in the window: what is in neither was not read by then.
         read_to = Some(route.handle.count().await.map_err(lost)?.read_to);
-        sighting = route.handle.look(number).await.map_err(lost)?;
+        let looked = route.handle.look(number).await.map_err(lost)?;
+        (sighting, progress) = (looked.sighting, looked.progress);
     }
     let queue_id = route.seen.borrow().queue.queue_id;
     let mut session = state.pool.session().await?;
-    let details = match sighting {
+    let mut details = match sighting {
         Some(sighting) => {
             let failures = failures(&mut session, queue_id, number).await;
             seen(&queue, number, &sighting, failures.map_err(|error| Refusal::database(&error))?)?
@@ -69,6 +71,9 @@ pub(super) async fn job(
             stored.map_err(|error| Refusal::database(&error))?.ok_or_else(unknown)?.show(queue, number)?
         }
     };
+    // A worker that completes a job in its own transaction does not tell the owner: that may still remember.
+    let is_unfinished = matches!(details.state, JobState::Ready | JobState::Leased | JobState::Waiting);
+    details.progress = progress.filter(|_| is_unfinished).map(Arc::unwrap_or_clone);
     Ok(body::ok(details).into_response())
 }
 
@@ -119,6 +124,10 @@ struct Stored {
     due: Option<Timestamp>,
     holder: Option<Holder>,
     failures: Vec<FailureRecord>,
+    /// JSON, as its worker handed it in.
+    result: Option<String>,
+    #[serde(default)]
+    children: Vec<Child>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -128,6 +137,7 @@ enum Place {
     Leased,
     Waiting,
     Done,
+    Replaced,
     Dead,
     Unknown,
 }
@@ -139,6 +149,7 @@ impl Stored {
             Place::Leased => JobState::Leased,
             Place::Waiting => JobState::Waiting,
             Place::Done => JobState::Done,
+            Place::Replaced => JobState::Replaced,
             Place::Dead => JobState::Dead,
             Place::Unknown => {
                 return Err(Refusal::unavailable(
@@ -160,8 +171,8 @@ impl Stored {
             failures: self.failures,
             holder: self.holder,
             lease_ends_at: self.due.filter(|_| state == JobState::Leased),
-            children: Vec::new(),
-            result: None,
+            children: self.children,
+            result: self.result.as_deref().map(|json| job::args(Some(json))).transpose()?,
             progress: None,
         })
     }

@@ -1,5 +1,6 @@
 //! Heartbeat: `POST /v1/heartbeat`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,9 +19,9 @@ use super::group::{Groups, Place, merge, pick};
 use super::problem::Refusal;
 use super::state::ApiState;
 use crate::command::{NamedLease, QueueHandle};
-use crate::engine::{Answered, Extended};
+use crate::engine::{Answered, Beat, Extended};
 
-/// Extends leases in bulk, by `extend_ms` or by the queue's own lease.
+/// Extends leases in bulk, by `extend_ms` or by the queue's own lease. The owner remembers a job's `progress`.
 pub(super) async fn heartbeat(
     State(state): State<ApiState>,
     caller: Caller,
@@ -30,18 +31,17 @@ pub(super) async fn heartbeat(
 ) -> Result<Json<HeartbeatResponse>, Refusal> {
     caller.check_somewhere(Scope::Work)?;
     let request: HeartbeatRequest = body::parsed(&headers, body, &state.limits).await?;
-    if let Some(index) = request.leases.iter().position(|item| item.progress.is_some()) {
-        return Err(Refusal::not_yet(format!("/leases/{index}/progress"), "`progress`"));
-    }
     let named: Vec<NamedLease> = request.leases.iter().map(|item| item.lease.parse().ok()).collect();
     let groups = Groups::of(&state, &caller, &passport, &named).await;
     let asked = groups.places.iter().map(async |(place, indices)| {
         let ends = match place {
             Place::Here(queue_id) => {
-                let mine: Vec<_> = indices
-                    .iter()
-                    .filter_map(|index| Some((*named.get(*index)?, request.leases.get(*index)?.extend_ms)))
-                    .collect();
+                let beat = |index: &usize| {
+                    let item = request.leases.get(*index)?;
+                    let progress = item.progress.clone().map(Arc::new);
+                    Some(Beat { lease: *named.get(*index)?, ms: item.extend_ms, progress })
+                };
+                let mine: Vec<Beat> = indices.iter().filter_map(beat).collect();
                 match groups.handle(*queue_id) {
                     Some(handle) => here(handle, mine).await,
                     None => Vec::new(),
@@ -75,7 +75,7 @@ pub(super) async fn heartbeat(
 /// An answer, and the new end.
 type End = (HeartbeatAnswer, Option<Timestamp>);
 
-async fn here(handle: &QueueHandle, leases: Vec<(NamedLease, Option<u64>)>) -> Vec<End> {
+async fn here(handle: &QueueHandle, leases: Vec<Beat>) -> Vec<End> {
     let Ok(Answered::Heartbeat(extended)) = handle.heartbeat(leases).await else { return Vec::new() };
     let end = |extended: Extended| match extended {
         Extended::Until(end) => (HeartbeatAnswer::Ok, Some(end.timestamp())),

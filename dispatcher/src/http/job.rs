@@ -1,5 +1,7 @@
 //! A job of the log in the words of the contract.
 
+use std::sync::Arc;
+
 use tidemill_common::api::{GrabbedJob, JobOptions, ProblemKind, RawValue};
 use tidemill_common::id::{JobId, QueueName};
 
@@ -8,7 +10,7 @@ use crate::engine::{Event, Granted};
 
 /// A job on its way to a worker.
 pub(super) fn grabbed(queue: &QueueName, granted: Granted) -> Result<GrabbedJob, Refusal> {
-    let Granted { lease, ends_at, inserted_at, max_attempts, previous, event } = granted;
+    let Granted { lease, ends_at, inserted_at, max_attempts, previous, progress, event } = granted;
     let options = options(event.extra[0].as_deref());
     let extra = extra(&event, options.is_some());
     let JobOptions { key, coalesce_key, trace, .. } = options.unwrap_or_default();
@@ -26,7 +28,7 @@ pub(super) fn grabbed(queue: &QueueName, granted: Granted) -> Result<GrabbedJob,
         previous,
         origin: None,
         extra,
-        progress: None,
+        progress: progress.map(Arc::unwrap_or_clone),
         coalesce_key,
         key,
         trace,

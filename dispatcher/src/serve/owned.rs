@@ -16,7 +16,7 @@ use super::clock::DatabaseClock;
 use super::reader::{Piece, Portion, Position};
 use super::trust::Trust;
 use super::{Lost, Sessions};
-use crate::command::{Command, Reply};
+use crate::command::{Command, Looked, Reply};
 use crate::engine::{Answered, ColdAnswers, Engine, Flush, RequestId};
 use crate::metrics::Metrics;
 
@@ -144,7 +144,10 @@ impl Owned {
                 self.engine.hang_up(request);
                 self.replies.remove(&request);
             }
-            Command::Look { job, reply } => drop(reply.send(self.engine.find(job))),
+            Command::Look { job, reply } => {
+                let (sighting, progress) = (self.engine.find(job), self.engine.progress(job));
+                drop(reply.send(Looked { sighting, progress }));
+            }
             Command::Count { reply } => drop(reply.send(self.engine.counts())),
         }
     }

@@ -42,9 +42,6 @@ async fn what_is_not_valid_is_refused_by_its_place() {
     }
     let replace = json!({"results": [{"lease": "l", "outcome": "replace", "jobs": [{"type": "t", "cancel_key": "1"}]}]});
     node.post("/v1/results", replace).await.fault("/results/0/jobs/0/cancel_key");
-    let progress =
-        json!({"worker": {"instance": uuid::Uuid::new_v4()}, "leases": [{"lease": "l", "progress": {}}]});
-    node.post("/v1/heartbeat", progress).await.fault("/leases/0/progress");
     for query in ["limit=0", "limit=1001", "limit=x", "cursor=x", "colour=red"] {
         node.get(&format!("/v1/queues/mail/dead?{query}")).await.problem(400, "invalid-request");
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::record::Resolution;
+use tidemill_common::api::RawValue;
 
 #[test]
 fn complete_is_one_small_record() {
@@ -16,6 +17,27 @@ fn complete_is_one_small_record() {
     assert_eq!(entries.len(), 2);
     assert!(flushed.cold.is_null());
     assert_eq!(rig.answers().len(), 2);
+}
+
+#[test]
+fn a_result_is_written_beside_the_record_as_it_came() {
+    let with =
+        |json: &str| Outcome::Complete { result: Some(RawValue::from_string(json.to_owned()).unwrap()) };
+    let mut rig = Rig::ready(&["a"; 3]);
+    let held = rig.grab(plain());
+    let text = r#"{"n": 1.50, "nul": "\u0000"}"#;
+    rig.start_results(&[(held[0].lease, with(text)), (held[1].lease, complete())]);
+    let flushed = rig.commit().unwrap();
+    assert_eq!(flushed.cold, serde_json::json!({"result": [{"job": 1, "result": text}]}));
+    assert!(matches!(&flushed.records[..], [Record::Resolved { entries, .. }] if entries.len() == 2));
+    assert_eq!(decided(rig.answer()), [Answer::Ok, Answer::Ok]);
+    assert_eq!(rig.result(held[0].lease, with("1")), Answer::Already, "the first one counts");
+
+    assert_eq!(rig.result(held[2].lease, Outcome::Decline), Answer::Ok);
+    let held = rig.grab(Grab { transactional: true, ..plain() }).remove(0);
+    rig.start_results(&[(held.lease, with("7"))]);
+    let flushed = rig.commit_answering(r#"{"finish":["ok"]}"#).unwrap();
+    assert_eq!(cold(&flushed, "finish", "result"), ["7"]);
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn finished_and_foreign_leases_cannot_be_extended() {
     assert_eq!(rig.result(job.lease, complete()), Answer::Ok);
     assert_eq!(rig.heartbeat(job.lease, LEASE_MS), Extended::Stale);
     let request = rig.request();
-    rig.engine.heartbeat(request, &[(None, None)]);
+    rig.engine.heartbeat(request, &[Beat::default()]);
     assert_eq!(extended(rig.answer()), Extended::Stale);
 }
 

@@ -6,6 +6,7 @@ mod fold;
 mod grab;
 mod lease;
 mod polls;
+mod progress;
 mod relief;
 mod repeats;
 mod replace;
@@ -22,8 +23,8 @@ use uuid::Uuid;
 
 use crate::engine::record::{self, Holder, Record};
 use crate::engine::{
-    Answered, Backoff, ColdAnswers, Engine, Event, Extended, Fold, Grab, Granted, Limits, LogRow, Micros,
-    QueueSettings, RequestId,
+    Answered, Backoff, Beat, ColdAnswers, Engine, Event, Extended, Fold, Grab, Granted, Limits, LogRow,
+    Micros, QueueSettings, RequestId,
 };
 
 const QUEUE: i32 = 7;
@@ -202,7 +203,7 @@ impl Rig {
 
     fn start_heartbeat(&mut self, lease: Lease, ms: u64) -> RequestId {
         let request = self.request();
-        self.engine.heartbeat(request, &[(Some(lease), Some(ms))]);
+        self.engine.heartbeat(request, &[Beat { lease: Some(lease), ms: Some(ms), progress: None }]);
         request
     }
 

@@ -45,6 +45,7 @@ fn the_jobs_and_the_end_of_their_parent_are_one_flush() {
     let flushed = rig.commit().unwrap();
     assert!(matches!(&flushed.records[..], [Record::Resolved { how: record::Resolution::Replaced, .. }]));
     let jobs = cold(&flushed, "insert", "jobs")[0].as_array().unwrap();
+    assert_eq!(cold(&flushed, "insert", "job"), [1]);
     assert_eq!((jobs.len(), &jobs[0]), (2, &serde_json::json!({"type": "child"})));
     assert_eq!(rig.engine.low_water(), 1);
 }

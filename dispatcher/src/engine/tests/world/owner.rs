@@ -10,7 +10,7 @@ use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
 use super::database::{Database, Mark, Write};
-use crate::engine::{Engine, Filter, Grab, RequestId};
+use crate::engine::{Beat, Engine, Filter, Grab, RequestId};
 
 /// What a worker asked.
 #[derive(Debug, Clone)]
@@ -124,7 +124,8 @@ impl Owner {
     }
 
     pub(in crate::engine::tests) fn heartbeat(&mut self, request: RequestId, leases: Vec<Lease>, ms: u64) {
-        let named: Vec<_> = leases.iter().map(|lease| (Some(*lease), Some(ms))).collect();
+        let beat = |lease: &Lease| Beat { lease: Some(*lease), ms: Some(ms), progress: None };
+        let named: Vec<Beat> = leases.iter().map(beat).collect();
         self.asked.insert(request, Ask::Heartbeat(leases));
         self.engine.heartbeat(request, &named);
     }
