@@ -2,6 +2,7 @@
 
 mod bounded;
 mod contract;
+mod details;
 mod forward;
 mod limits;
 mod list;
