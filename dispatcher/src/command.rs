@@ -8,6 +8,7 @@ use tidemill_common::lease::Lease;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::engine::Sighting;
+use crate::engine::record::Holder;
 use crate::engine::{Answered, Beat, Counts, Grab, RequestId};
 
 /// A result names a lease; `None` if the text was no token at all.
@@ -32,6 +33,8 @@ pub enum Command {
     HangUp { request: RequestId },
     /// What the owner knows of this job.
     Look { job: i64, reply: Reply<Looked> },
+    /// Who holds leases, and how many.
+    Holders { reply: Reply<Vec<(Arc<Holder>, u64)>> },
     /// How much there is.
     Count { reply: Reply<Counts> },
 }
@@ -119,6 +122,14 @@ impl QueueHandle {
     /// [`Unavailable`]
     pub async fn look(&self, job: i64) -> Result<Looked, Unavailable> {
         self.ask(|_, reply| Command::Look { job, reply }).await
+    }
+
+    /// Who holds leases of jobs in the window, and how many.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn holders(&self) -> Result<Vec<(Arc<Holder>, u64)>, Unavailable> {
+        self.ask(|_, reply| Command::Holders { reply }).await
     }
 
     /// How much there is.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_common::config::matches;
 use tidemill_common::db::{DbError, Session, Target};
@@ -15,7 +16,10 @@ use crate::command::QueueHandle;
 use crate::metrics::DispatchMetrics;
 use crate::routes::{Route, Routes, Seen};
 use crate::serve::{Identity, QueueServer};
+use crate::steering::Steering;
 
+/// How often to look what workers are told.
+const STEERING: Duration = Duration::from_secs(1);
 /// Commands that may wait for one server; more are held back in the HTTP layer.
 const COMMANDS: usize = 4096;
 
@@ -27,12 +31,15 @@ pub struct Discover {
     pub(crate) patterns: Vec<String>,
     pub(crate) identity: Identity,
     pub(crate) routes: Routes,
+    pub(crate) steering: Steering,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: DispatchMetrics,
     /// The queues of the database have been seen once.
     pub(crate) seen_once: Condition,
     known: HashMap<String, Known>,
     checked: bool,
+    /// When the steering was read.
+    steered: Option<Instant>,
 }
 
 /// A queue whose server runs.
@@ -68,12 +75,26 @@ impl Discover {
         patterns: Vec<String>,
         identity: Identity,
         routes: Routes,
+        steering: Steering,
         tasks: Tasks,
         metrics: DispatchMetrics,
         seen_once: Condition,
     ) -> Self {
-        let (known, checked) = (HashMap::new(), false);
-        Self { session, target, patterns, identity, routes, tasks, metrics, seen_once, known, checked }
+        let (known, checked, steered) = (HashMap::new(), false, None);
+        Self {
+            session,
+            target,
+            patterns,
+            identity,
+            routes,
+            steering,
+            tasks,
+            metrics,
+            seen_once,
+            known,
+            checked,
+            steered,
+        }
     }
 
     async fn look(&mut self) -> Result<(), DiscoverError> {
@@ -99,6 +120,10 @@ impl Discover {
                 Some(known) => drop(known.seen.send_replace(Seen { queue, at })),
                 None => self.begin(Seen { queue, at }).await?,
             }
+        }
+        if self.steered.is_none_or(|read| at.duration_since(read) >= STEERING) {
+            self.steering.read(&mut self.session).await?;
+            self.steered = Some(at);
         }
         self.seen_once.met();
         Ok(())

@@ -10,6 +10,7 @@ pub mod http;
 pub mod metrics;
 pub mod routes;
 pub mod serve;
+pub mod steering;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use http::{ApiState, Pool, Tokens};
 use metrics::DispatchMetrics;
 use routes::Routes;
 use serve::Identity;
+use steering::Steering;
 
 /// How often a dispatcher looks which queues there are and who owns them.
 const DISCOVER: Duration = Duration::from_millis(250);
@@ -53,7 +55,7 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
     let (listener, address) = bind(&settings.http)?;
     let advertise = advertised(&settings.http, address, if tls.is_some() { "https" } else { "http" })?;
 
-    let routes = Routes::default();
+    let (routes, steering) = (Routes::default(), Steering::default());
     let condition = cx.readiness().condition(&format!("database {}", target.name()));
     let discover = Discover::new(
         cx.session(&target),
@@ -61,6 +63,7 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
         settings.dispatcher.queues.clone(),
         identity(cx, advertise),
         routes.clone(),
+        steering.clone(),
         cx.tasks(),
         DispatchMetrics::new(&cx.metrics)?,
         condition,
@@ -68,7 +71,8 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
     cx.run(discover, Pace::every(DISCOVER));
 
     let limits = http::Limits::from(&settings.http);
-    let mut api = ApiState::new(routes, cx.instance, Pool::new(target), limits, tokens, cx.shutdown.clone())?;
+    let mut api = ApiState::new(routes, cx.instance, Pool::new(target), limits, tokens, cx.shutdown.clone())?
+        .steered_by(steering);
     if let Some(file) = &settings.tls.ca_file {
         api = api.trusting(file).map_err(|error| ConfigError::sentence(error_chain(&error)))?;
     }

@@ -14,6 +14,7 @@ mod finished;
 mod flush;
 mod grab;
 mod heartbeat;
+mod holders;
 mod lend;
 mod polls;
 mod progress;
@@ -304,12 +305,7 @@ impl Engine {
     #[must_use]
     pub fn find(&self, job: i64) -> Option<Sighting> {
         let (_, seat) = self.window.iter().find(|(_, seat)| seat.entry.key.job == job)?;
-        let lease = match &seat.state {
-            State::Leased(held, _) | State::Finishing(Some(held)) | State::Moving(Some(held)) => {
-                Some((held.until, Arc::clone(&held.holder)))
-            }
-            State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(None) => None,
-        };
+        let lease = seat.state.lease().map(|held| (held.until, Arc::clone(&held.holder)));
         Some(Sighting { entry: seat.entry.clone(), lease, max_attempts: self.max_attempts(&seat.entry) })
     }
 

@@ -39,6 +39,16 @@ pub(super) enum State {
     Moving(Option<Held>),
 }
 
+impl State {
+    /// The lease, if its grant is committed and its end is not.
+    pub(super) fn lease(&self) -> Option<&Held> {
+        match self {
+            State::Leased(held, _) | State::Finishing(Some(held)) | State::Moving(Some(held)) => Some(held),
+            State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(None) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) entry: Entry,

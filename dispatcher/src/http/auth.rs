@@ -206,6 +206,11 @@ impl Caller {
         self.0.as_ref().is_none_or(|token| token.scopes.contains(&scope))
     }
 
+    /// Whether it may do this to every queue.
+    pub(super) fn may_everywhere(&self, scope: Scope) -> bool {
+        self.0.as_ref().is_none_or(|token| token.scopes.contains(&scope) && token.queues.is_none())
+    }
+
     /// Refuses what it may not.
     pub(super) fn check(&self, scope: Scope, queue: &str) -> Result<(), Refusal> {
         if self.may(scope, queue) { Ok(()) } else { Err(Self::forbidden(scope, queue)) }

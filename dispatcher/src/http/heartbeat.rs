@@ -8,9 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method};
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use tidemill_common::api::{
-    HeartbeatAnswer, HeartbeatRequest, HeartbeatResponse, HeartbeatResult, WorkerState,
-};
+use tidemill_common::api::{HeartbeatAnswer, HeartbeatRequest, HeartbeatResponse, HeartbeatResult};
+use tokio::time::Instant;
 
 use super::auth::{Caller, Scope};
 use super::body::{self, Json};
@@ -31,6 +30,7 @@ pub(super) async fn heartbeat(
 ) -> Result<Json<HeartbeatResponse>, Refusal> {
     caller.check_somewhere(Scope::Work)?;
     let request: HeartbeatRequest = body::parsed(&headers, body, &state.limits).await?;
+    state.roster.hear(&request.worker, &[], Instant::now());
     let named: Vec<NamedLease> = request.leases.iter().map(|item| item.lease.parse().ok()).collect();
     let groups = Groups::of(&state, &caller, &passport, &named).await;
     let asked = groups.places.iter().map(async |(place, indices)| {
@@ -69,7 +69,8 @@ pub(super) async fn heartbeat(
             cancel: 0,
         })
         .collect();
-    Ok(body::ok(HeartbeatResponse { leases, state: WorkerState::Run }))
+    let state = state.steering.state(request.worker.instance.0);
+    Ok(body::ok(HeartbeatResponse { leases, state }))
 }
 
 /// An answer, and the new end.

@@ -63,9 +63,7 @@ pub(super) async fn queues(
     routes.retain(|route| caller.may(Scope::Read, &route.seen.borrow().queue.name));
     let mut elsewhere: HashMap<QueueName, QueueInfo> = HashMap::new();
     if !passport.forwarded {
-        let mut addresses: Vec<String> = routes.iter().filter_map(|route| address(&state, route)).collect();
-        addresses.sort();
-        addresses.dedup();
+        let addresses = addresses(&state, &routes);
         let asked = addresses
             .iter()
             .map(|address| call(&state, &passport, address, "/v1/queues").ask::<QueueList>(&()));
@@ -90,11 +88,16 @@ pub(super) async fn queues(
     Ok(body::ok(QueueList { queues }))
 }
 
-fn address(state: &ApiState, route: &Route) -> Option<String> {
-    match route.owner(state.me) {
+/// The other dispatchers that own some of these queues, each once.
+pub(super) fn addresses(state: &ApiState, routes: &[Route]) -> Vec<String> {
+    let there = |route: &Route| match route.owner(state.me) {
         Owner::There(address) => Some(address),
         Owner::Here | Owner::Nobody => None,
-    }
+    };
+    let mut addresses: Vec<String> = routes.iter().filter_map(there).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
 }
 
 fn call<'a>(state: &'a ApiState, passport: &'a Passport, address: &'a str, path: &'a str) -> Call<'a> {

@@ -25,11 +25,13 @@ mod produce;
 mod repeat;
 mod replace;
 mod results;
+mod roster;
 mod state;
 mod steer;
 mod stream;
 mod tls;
 mod work;
+mod workers;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;

@@ -28,6 +28,11 @@ impl Refusal {
         Self { problem: Box::new(problem), retry_after }
     }
 
+    /// Which problem it is, if this version knows it.
+    pub(super) fn kind(&self) -> Option<ProblemKind> {
+        self.problem.kind()
+    }
+
     /// An invalid request.
     pub(super) fn invalid(violations: Vec<Violation>) -> Self {
         Self { problem: Box::new(Problem::invalid(violations)), retry_after: None }

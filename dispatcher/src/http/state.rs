@@ -15,8 +15,10 @@ use super::forward;
 use super::pool::Pool;
 use super::problem::Refusal;
 use super::repeat::Repeats;
+use super::roster::Roster;
 use super::tls::{self, TlsError};
 use crate::routes::Routes;
+use crate::steering::Steering;
 use tidemill_common::api::ProblemKind;
 
 /// What one request, and all of them together, may take.
@@ -73,6 +75,8 @@ pub struct ApiState {
     pub(super) tokens: Option<Arc<Tokens>>,
     pub(super) shutdown: Shutdown,
     pub(super) repeats: Arc<Repeats>,
+    pub(super) roster: Arc<Roster>,
+    pub(super) steering: Steering,
     pub(super) bodies: Budget,
     polls: Arc<Semaphore>,
 }
@@ -99,6 +103,8 @@ impl ApiState {
             tokens: tokens.map(Arc::new),
             shutdown,
             repeats: Arc::default(),
+            roster: Arc::default(),
+            steering: Steering::default(),
             bodies: Budget::new(limits.bodies_bytes),
             polls: Arc::new(Semaphore::new(limits.polls.min(Semaphore::MAX_PERMITS))),
         })
@@ -112,6 +118,12 @@ impl ApiState {
         let refused = |source| TlsError::Authorities { path: path.to_owned(), source };
         let client = forward::client(tls::authorities(path)?).map_err(refused)?;
         Ok(Self { client, ..self })
+    }
+
+    /// Tells workers what somebody else reads, too, as discovery does.
+    #[must_use]
+    pub fn steered_by(self, steering: Steering) -> Self {
+        Self { steering, ..self }
     }
 
     /// A place among those who wait for jobs, held while waiting.

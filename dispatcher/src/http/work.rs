@@ -15,7 +15,7 @@ use tidemill_common::api::{
 };
 use tidemill_common::id::QueueName;
 use tidemill_common::lease::Lease;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::auth::{Caller, Scope};
 use super::body;
@@ -28,6 +28,9 @@ use crate::command::{NamedLease, QueueHandle};
 use crate::engine::record::Holder;
 use crate::engine::{Answered, Filter, Grab};
 use crate::routes::{Owner, Route};
+
+/// A worker that does not heed what it is told asks as often, at most.
+const HEED: Duration = Duration::from_secs(1);
 
 /// A queue to grab from, and who owns it now.
 struct Source {
@@ -53,10 +56,14 @@ pub(super) async fn grab(
     let _place = if request.wait_ms > 0 { Some(state.waiting_place()?) } else { None };
     let sources = sources(&state, &caller, &passport, &request.queues).await?;
     let results = std::mem::take(&mut request.results);
+    state.roster.hear(&request.worker, &request.queues, Instant::now());
     let worker = Worker { state: &state, passport: &passport, request: &request };
     if state.shutdown.is_wanted() {
         let answers = hand_in(&state, &caller, &passport, results).await;
-        return Ok(closing(Vec::new(), answers));
+        return Ok(worker.closing(Vec::new(), answers));
+    }
+    if worker.told() != WorkerState::Run {
+        return Ok(worker.held_back(&caller, results).await);
     }
     if let [source] = sources.as_slice()
         && results.iter().all(|item| is_of(source, item))
@@ -121,17 +128,6 @@ fn nobody(queue: &str) -> Refusal {
     Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
 }
 
-/// An answer of a process that is about to leave: the next request goes elsewhere.
-fn closing(jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
-    let mut response = answer(jobs, results);
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-fn answer(jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
-    body::ok(GrabResponse { jobs, results, state: WorkerState::Run }).into_response()
-}
-
 /// One worker's request.
 struct Worker<'a> {
     state: &'a ApiState,
@@ -140,6 +136,36 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
+    /// What it is to do.
+    fn told(&self) -> WorkerState {
+        self.state.steering.state(self.request.worker.instance.0)
+    }
+
+    fn answer(&self, jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
+        body::ok(GrabResponse { jobs, results, state: self.told() }).into_response()
+    }
+
+    /// An answer of a process that is about to leave: the next request goes elsewhere.
+    fn closing(&self, jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
+        let mut response = self.answer(jobs, results);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
+    /// Its results are taken, but there are no jobs for it. One that would wait for some waits a little: who does not
+    /// heed what it is told must not ask in a storm.
+    async fn held_back(&self, caller: &Caller, results: Vec<ResultItem>) -> Response {
+        let answers = if results.is_empty() {
+            let wait = HEED.min(Duration::from_millis(self.request.wait_ms));
+            // An error says that the time is over.
+            drop(timeout(wait, self.leaving()).await);
+            Vec::new()
+        } else {
+            hand_in(self.state, caller, self.passport, results).await
+        };
+        self.answer(Vec::new(), answers)
+    }
+
     /// Results and grab in one go, at the owner in this process. `None`: the database refused the data, which is then
     /// looked for item by item.
     async fn both(&self, source: &Source, results: &[ResultItem]) -> Result<Option<Response>, Refusal> {
@@ -151,7 +177,7 @@ impl Worker<'_> {
             Ok(Answered::Grab { jobs, results: answers }) => {
                 let leases = results.iter().map(|item| item.lease.clone()).collect();
                 let jobs = jobs_of(&source.name, jobs)?;
-                Ok(Some(answer(jobs, results::answers(leases, answers)?)))
+                Ok(Some(self.answer(jobs, results::answers(leases, answers)?)))
             }
             Ok(Answered::Refused(_)) => Ok(None),
             Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
@@ -167,7 +193,7 @@ impl Worker<'_> {
         tokio::select! {
             relayed = relayed => relayed,
             // Results never wait for jobs, and their answers must be told.
-            () = self.leaving(), if !has_results => Ok(closing(Vec::new(), Vec::new())),
+            () = self.leaving(), if !has_results => Ok(self.closing(Vec::new(), Vec::new())),
         }
     }
 
@@ -184,10 +210,10 @@ impl Worker<'_> {
         let answers =
             if has_results { hand_in(self.state, caller, self.passport, results).await } else { Vec::new() };
         match self.fetch(sources, wait).await {
-            Ok(jobs) if self.state.shutdown.is_wanted() => Ok(closing(jobs, answers)),
-            Ok(jobs) => Ok(answer(jobs, answers)),
+            Ok(jobs) if self.state.shutdown.is_wanted() => Ok(self.closing(jobs, answers)),
+            Ok(jobs) => Ok(self.answer(jobs, answers)),
             // What became of the results must be told.
-            Err(_) if has_results => Ok(answer(Vec::new(), answers)),
+            Err(_) if has_results => Ok(self.answer(Vec::new(), answers)),
             Err(refusal) => Err(refusal),
         }
     }
@@ -228,6 +254,7 @@ impl Worker<'_> {
                     None => return answer.unwrap_or(Ok(Vec::new())),
                 },
                 () = self.leaving(), if !left.is_zero() => return Ok(Vec::new()),
+                () = self.ordered(), if !left.is_zero() => return Ok(Vec::new()),
             }
         }
     }
@@ -292,6 +319,11 @@ impl Worker<'_> {
     fn call<'a>(&'a self, address: &'a str, wait: Duration) -> Call<'a> {
         let Self { state, passport, .. } = *self;
         Call { state, passport, address, method: Method::POST, path: "/v1/grab", wait }
+    }
+
+    /// Who is told to be quiet or to terminate waits no longer.
+    async fn ordered(&self) {
+        self.state.steering.ordered(self.request.worker.instance.0).await;
     }
 
     async fn leaving(&self) {

@@ -148,6 +148,7 @@ impl Owned {
                 let (sighting, progress) = (self.engine.find(job), self.engine.progress(job));
                 drop(reply.send(Looked { sighting, progress }));
             }
+            Command::Holders { reply } => drop(reply.send(self.engine.holders())),
             Command::Count { reply } => drop(reply.send(self.engine.counts())),
         }
     }

@@ -58,9 +58,11 @@ struct Operation<'a> {
 }
 
 /// What stands in the place of the examples' names.
+#[derive(Default)]
 struct Real {
     lease: String,
     id: String,
+    worker: String,
 }
 
 impl Operation<'_> {
@@ -82,7 +84,9 @@ impl Operation<'_> {
     /// The path and the query, filled in.
     fn url(&self, real: &Real) -> String {
         let mut url = self.path.clone();
-        for (name, with) in [("queue", "mail"), ("id", &*real.id), ("lease", &*real.lease)] {
+        for (name, with) in
+            [("queue", "mail"), ("id", &*real.id), ("lease", &*real.lease), ("instance", &*real.worker)]
+        {
             if url.contains(&format!("{{{name}}}")) {
                 assert!(!self.example(name).is_empty());
                 url = url.replace(&format!("{{{name}}}"), with);
@@ -164,10 +168,12 @@ async fn prepare(world: &mut World, node: &mut Node) -> Real {
     world.tick().await;
     let mut body = grab(&["mail"], 10_000);
     body["max"] = json!(1);
+    let worker = body["worker"]["instance"].as_str().unwrap().to_owned();
     let leased = node.post("/v1/grab", body).await.good()["jobs"][0].clone();
     Real {
         lease: leased["lease"].as_str().unwrap().to_owned(),
         id: leased["id"].as_str().unwrap().to_owned(),
+        worker,
     }
 }
 
@@ -179,7 +185,7 @@ async fn every_operation_answers_as_it_is_described() {
     let document = document(&node).await;
     let mut called = BTreeSet::new();
     for operation in document.operations() {
-        let forms = operation.bodies(&Real { lease: String::new(), id: String::new() }).len();
+        let forms = operation.bodies(&Real::default()).len();
         for form in 0..forms {
             let real = prepare(&mut world, &mut node).await;
             let (url, body) = (operation.url(&real), operation.bodies(&real).swap_remove(form));
@@ -208,6 +214,13 @@ async fn every_operation_answers_as_it_is_described() {
                 "replace" => assert_eq!(answer.body["inserted"], "2"),
                 "heartbeat" => assert_eq!(answer.body["leases"][0]["answer"], "ok"),
                 "job" => assert_eq!(answer.body["state"], "leased"),
+                "workers" => {
+                    let of = |worker: &&Value| worker["worker"]["instance"] == real.worker;
+                    let worker = answer.body["workers"].as_array().unwrap().iter().find(of);
+                    assert_eq!(worker.unwrap()["leased"], 1, "{answer:?}");
+                }
+                "quiet" | "terminate" => assert_eq!(answer.body["state"], operation.id()),
+                "resume" => assert_eq!(answer.body["state"], "run"),
                 _ => {}
             }
             if operation.path.contains("{queue}") && operation.method != "PUT" {
@@ -215,9 +228,17 @@ async fn every_operation_answers_as_it_is_described() {
                 assert_eq!(operation.call(&node, &nowhere, &body).await.status, 404, "{}", operation.id());
             }
         }
+        if operation.path.contains("{instance}") {
+            let stranger = uuid::Uuid::new_v4().to_string();
+            for (worker, status) in [(&*stranger, 404), ("somebody", 400)] {
+                let real = Real { worker: worker.to_owned(), ..Real::default() };
+                let answer = operation.call(&node, &operation.url(&real), &Default::default()).await;
+                assert_eq!(answer.status, status, "{}", operation.id());
+            }
+        }
         assert!(called.insert(operation.id().to_owned()), "{} is there twice", operation.id());
     }
-    assert!(called.len() >= 13, "{called:?}");
+    assert!(called.len() >= 17, "{called:?}");
 }
 
 #[tokio::test]
@@ -226,7 +247,7 @@ async fn the_router_has_no_method_that_is_not_described() {
     let node = world.node(&["mail"]).await;
     let document = document(&node).await;
     assert_eq!(document.0["openapi"], "3.1.0");
-    let real = Real { lease: "l".to_owned(), id: "1".to_owned() };
+    let real = Real { lease: "l".to_owned(), id: "1".to_owned(), worker: "w".to_owned() };
     for operation in document.operations() {
         let response = node.request(Method::TRACE, &operation.url(&real)).send().await.unwrap();
         assert_eq!(response.status(), 405, "{}", operation.path);

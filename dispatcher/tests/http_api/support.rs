@@ -18,6 +18,7 @@ use tidemill_dispatcher::http::{self, ApiState, Limits, Pool, Tokens};
 use tidemill_dispatcher::metrics::DispatchMetrics;
 use tidemill_dispatcher::routes::{Route, Routes, Seen};
 use tidemill_dispatcher::serve::{Identity, QueueServer};
+use tidemill_dispatcher::steering::Steering;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -53,6 +54,11 @@ impl World {
         self.session.query_one("count", sql, &[]).await.unwrap().get(0)
     }
 
+    /// The database's time.
+    pub(crate) async fn clock(&mut self) -> jiff::Timestamp {
+        tidemill_common::queue::work::clock(&mut self.session).await.unwrap()
+    }
+
     pub(crate) async fn tick(&mut self) {
         self.session.query("tick", "select * from tidemill.tick_pass()", &[]).await.unwrap();
     }
@@ -85,6 +91,7 @@ impl World {
             shutdown: shutdown.clone(),
             serving: None,
             seen: HashMap::new(),
+            steering: Steering::default(),
             stop: Shutdown::new(),
         };
         for queue in dispatch::queues(&mut self.session).await.unwrap() {
@@ -117,6 +124,7 @@ impl World {
         node.look(self).await;
         let state =
             ApiState::new(routes, me, Pool::new(self.db.target()), limits, tokens, shutdown.clone()).unwrap();
+        let state = state.steered_by(node.steering.clone());
         #[expect(clippy::disallowed_methods, reason = "the test is the process")]
         let serving = tokio::spawn(http::serve(listener, None, http::router(state), shutdown));
         node.serving = Some(serving);
@@ -156,6 +164,7 @@ pub(crate) struct Node {
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: Option<JoinHandle<std::io::Result<()>>>,
     seen: HashMap<String, watch::Sender<Seen>>,
+    steering: Steering,
     stop: Shutdown,
 }
 
@@ -218,6 +227,7 @@ impl Node {
                 seen.send_replace(Seen { queue, at: Instant::now() });
             }
         }
+        self.steering.read(&mut world.session).await.unwrap();
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

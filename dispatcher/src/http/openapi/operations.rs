@@ -1,19 +1,23 @@
 //! The list of all operations. What is not in it is not served.
 
 use axum::http::Method;
-use axum::routing::{get, post, put};
+use axum::routing::{MethodRouter, get, post, put};
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
-use tidemill_common::api::ProblemKind::{Conflict, StaleLease, TooManyRequests, UnknownJob};
+use tidemill_common::api::ProblemKind::{
+    Conflict, InvalidRequest, StaleLease, TooManyRequests, UnknownJob, UnknownWorker,
+};
 use tidemill_common::api::{
     DeadPage, DeadSelection, GrabRequest, GrabResponse, HeartbeatRequest, HeartbeatResponse, JobDetails,
     JobPage, JobState, NewJob, ProduceRequest, ProduceResponse, PurgeAnswer, QueueInfo, QueueList,
     QueueSettings, RedriveAnswer, ReplaceResponse, ResultsRequest, ResultsResponse, StreamProduceResponse,
+    WorkerList, WorkerOrder,
 };
 
 use super::operation::Operation;
 use crate::http::auth::Scope::{Admin, Produce, Read, Work};
-use crate::http::{dead, details, heartbeat, list, look, produce, replace, results, steer, work};
+use crate::http::state::ApiState;
+use crate::http::{dead, details, heartbeat, list, look, produce, replace, results, steer, work, workers};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -24,6 +28,7 @@ pub(super) fn all() -> Vec<Operation> {
     let mut all = worker();
     all.extend(queues());
     all.extend(dead_letters());
+    all.extend(workers());
     all.push(
         Operation::new(GET, "/openapi.json", "openapi", "This document", get(super::serve))
             .answer::<Value>(200, "OpenAPI 3.1."),
@@ -191,5 +196,44 @@ fn dead_letters() -> Vec<Operation> {
         .of_queue()
         .json::<DeadSelection>(selection())
         .answer::<PurgeAnswer>(200, "How many."),
+    ]
+}
+
+/// Those who work, and what they are told.
+fn workers() -> Vec<Operation> {
+    let order = |path, id, summary, route: MethodRouter<ApiState>| {
+        Operation::new(POST, path, id, summary, route)
+            .scope(Admin)
+            .answer::<WorkerOrder>(200, "What it is told from now on, by every dispatcher within a second.")
+            .also(&[InvalidRequest, UnknownWorker])
+    };
+    vec![
+        Operation::new(
+            GET,
+            "/v1/workers",
+            "workers",
+            "Lists the workers heard of lately, of the queues that the token may read",
+            get(workers::list),
+        )
+        .scope(Read)
+        .answer::<WorkerList>(200, "By host, process and instance."),
+        order(
+            "/v1/workers/{instance}/quiet",
+            "quiet",
+            "Tells a worker to finish what it has and grab nothing",
+            post(workers::quiet),
+        ),
+        order(
+            "/v1/workers/{instance}/terminate",
+            "terminate",
+            "Tells a worker to hand back what it has not begun, finish the rest, and exit",
+            post(workers::terminate),
+        ),
+        order(
+            "/v1/workers/{instance}/resume",
+            "resume",
+            "Takes an order to a worker back",
+            post(workers::resume),
+        ),
     ]
 }
