@@ -11,3 +11,4 @@ mod replace;
 mod search;
 mod support;
 mod tls;
+mod workers;
