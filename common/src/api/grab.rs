@@ -232,7 +232,7 @@ pub struct GrabbedJob {
     /// `ev_extra1` to `ev_extra4` of a plain PgQ event.
     #[serde(default)]
     pub extra: Option<Vec<Option<String>>>,
-    /// What an earlier attempt reported last.
+    /// What an earlier attempt reported last, if that was to this owner of the queue: it is kept in memory only.
     #[serde(default)]
     pub progress: Option<Progress>,
     /// See [`super::NewJob::coalesce_key`].

@@ -234,13 +234,13 @@ pub struct JobDetails {
     /// When the lease ends.
     #[serde(default)]
     pub lease_ends_at: Option<Timestamp>,
-    /// The jobs that replaced it or came of it.
+    /// The jobs that replaced it, in the order given: the first 1,000.
     #[serde(default)]
     pub children: Vec<Child>,
-    /// What its worker returned, if the queue keeps results.
+    /// What its worker handed in with `complete`; as long as the job's part of the log is kept.
     #[serde(default)]
     pub result: Option<Box<RawValue>>,
-    /// What its worker reported last.
+    /// What its worker reported last, to this owner of the queue; none of a finished job.
     #[serde(default)]
     pub progress: Option<Progress>,
 }

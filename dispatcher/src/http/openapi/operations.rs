@@ -93,9 +93,10 @@ fn worker() -> Vec<Operation> {
         .also(&[StaleLease, Conflict]),
         Operation::new(POST, "/v1/heartbeat", "heartbeat", "Extends leases", post(heartbeat::heartbeat))
             .scope(Work)
-            .json::<HeartbeatRequest>(
-                json!({"worker": about, "leases": [{"lease": LEASE, "extend_ms": 60000}]}),
-            )
+            .json::<HeartbeatRequest>(json!({"worker": about, "leases": [{
+                "lease": LEASE, "extend_ms": 60000,
+                "progress": {"percent": 40, "message": "page 4", "checkpoint": {"page": 4}},
+            }]}))
             .answer::<HeartbeatResponse>(200, "What became of each lease, in order."),
     ]
 }
