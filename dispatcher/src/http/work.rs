@@ -29,7 +29,8 @@ use crate::engine::record::Holder;
 use crate::engine::{Answered, Filter, Grab};
 use crate::routes::{Owner, Route};
 
-/// A worker that does not heed what it is told asks as often, at most.
+/// A worker that does not heed that it gets no more jobs, and would wait for some, waits so long: it must not ask in a
+/// storm.
 const HEED: Duration = Duration::from_secs(1);
 
 /// A queue to grab from, and who owns it now.
@@ -57,13 +58,11 @@ pub(super) async fn grab(
     let sources = sources(&state, &caller, &passport, &request.queues).await?;
     let results = std::mem::take(&mut request.results);
     state.roster.hear(&request.worker, &request.queues, Instant::now());
-    let worker = Worker { state: &state, passport: &passport, request: &request };
+    let held_back = state.steering.state(request.worker.instance.0) != WorkerState::Run;
+    let worker = Worker { state: &state, passport: &passport, request: &request, held_back };
     if state.shutdown.is_wanted() {
         let answers = hand_in(&state, &caller, &passport, results).await;
         return Ok(worker.closing(Vec::new(), answers));
-    }
-    if worker.told() != WorkerState::Run {
-        return Ok(worker.held_back(&caller, results).await);
     }
     if let [source] = sources.as_slice()
         && results.iter().all(|item| is_of(source, item))
@@ -133,16 +132,14 @@ struct Worker<'a> {
     state: &'a ApiState,
     passport: &'a Passport,
     request: &'a GrabRequest,
+    /// Told to be quiet or to terminate: its results are taken, and a repeated grab gets the same jobs, but no others.
+    held_back: bool,
 }
 
 impl Worker<'_> {
-    /// What it is to do.
-    fn told(&self) -> WorkerState {
-        self.state.steering.state(self.request.worker.instance.0)
-    }
-
     fn answer(&self, jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
-        body::ok(GrabResponse { jobs, results, state: self.told() }).into_response()
+        let state = self.state.steering.state(self.request.worker.instance.0);
+        body::ok(GrabResponse { jobs, results, state }).into_response()
     }
 
     /// An answer of a process that is about to leave: the next request goes elsewhere.
@@ -150,20 +147,6 @@ impl Worker<'_> {
         let mut response = self.answer(jobs, results);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
-    }
-
-    /// Its results are taken, but there are no jobs for it. One that would wait for some waits a little: who does not
-    /// heed what it is told must not ask in a storm.
-    async fn held_back(&self, caller: &Caller, results: Vec<ResultItem>) -> Response {
-        let answers = if results.is_empty() {
-            let wait = HEED.min(Duration::from_millis(self.request.wait_ms));
-            // An error says that the time is over.
-            drop(timeout(wait, self.leaving()).await);
-            Vec::new()
-        } else {
-            hand_in(self.state, caller, self.passport, results).await
-        };
-        self.answer(Vec::new(), answers)
     }
 
     /// Results and grab in one go, at the owner in this process. `None`: the database refused the data, which is then
@@ -206,12 +189,20 @@ impl Worker<'_> {
         // Results are answered when they are committed, not when jobs arrive.
         let wait =
             if results.is_empty() { Duration::from_millis(self.request.wait_ms) } else { Duration::ZERO };
+        let (wait, pause) =
+            if self.held_back { (Duration::ZERO, wait.min(HEED)) } else { (wait, Duration::ZERO) };
         let has_results = !results.is_empty();
         let answers =
             if has_results { hand_in(self.state, caller, self.passport, results).await } else { Vec::new() };
         match self.fetch(sources, wait).await {
             Ok(jobs) if self.state.shutdown.is_wanted() => Ok(self.closing(jobs, answers)),
-            Ok(jobs) => Ok(self.answer(jobs, answers)),
+            Ok(jobs) => {
+                if jobs.is_empty() && !pause.is_zero() {
+                    // An error says that the time is over.
+                    drop(timeout(pause, self.leaving()).await);
+                }
+                Ok(self.answer(jobs, answers))
+            }
             // What became of the results must be told.
             Err(_) if has_results => Ok(self.answer(Vec::new(), answers)),
             Err(refusal) => Err(refusal),
@@ -254,7 +245,6 @@ impl Worker<'_> {
                     None => return answer.unwrap_or(Ok(Vec::new())),
                 },
                 () = self.leaving(), if !left.is_zero() => return Ok(Vec::new()),
-                () = self.ordered(), if !left.is_zero() => return Ok(Vec::new()),
             }
         }
     }
@@ -289,7 +279,13 @@ impl Worker<'_> {
         handle: &QueueHandle,
         wait: Duration,
     ) -> Result<Vec<GrabbedJob>, Refusal> {
-        match handle.grab(self.order(wait), Vec::new()).await {
+        let answered = tokio::select! {
+            // What was granted in the same moment is handed out.
+            biased;
+            answered = handle.grab(self.order(wait), Vec::new()) => answered,
+            () = self.ordered(), if !wait.is_zero() => return Ok(Vec::new()),
+        };
+        match answered {
             Ok(Answered::Grab { jobs, .. }) => jobs_of(name, jobs),
             Ok(Answered::Refused(why)) => Err(Refusal::fault("", why)),
             Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
@@ -302,7 +298,7 @@ impl Worker<'_> {
         let worker = &self.request.worker;
         Grab {
             types: self.request.types.clone(),
-            max: self.request.max as usize,
+            max: if self.held_back { 0 } else { self.request.max as usize },
             lease_ms: self.request.lease_ms,
             wait_ms: millis(wait),
             transactional: self.request.transactional,

@@ -1,8 +1,8 @@
 //! Workers: `GET /v1/workers`, and the orders `POST /v1/workers/{instance}/quiet`, `…/terminate` and `…/resume`.
 //!
 //! Each dispatcher knows the workers that called it ([`super::roster`]) and those that hold leases of its queues; a list
-//! asks the others, too, and puts together what they know of the same worker. An order is a row of the database, from
-//! where every dispatcher hears it ([`crate::steering`]).
+//! asks the others, too, and puts together what they know of the same worker. An order is a row of the database, where
+//! every dispatcher looks ([`crate::steering`]); who takes one makes the others look at once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tidemill_common::api::{ProblemKind, WorkerInfo, WorkerList, WorkerOrder, WorkerRecord, WorkerState};
 use tidemill_common::id::{QueueName, WorkerInstance};
 use tidemill_common::queue::work;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::auth::{Caller, Scope};
@@ -29,6 +29,9 @@ use super::roster::Known;
 use super::state::ApiState;
 use crate::engine::record::Holder;
 use crate::routes::Owner;
+
+/// Those who do not look at once when they are told to will do so by themselves: an order does not wait for them longer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The workers of the queues that the token may read. What a dispatcher knows that does not answer is missing.
 pub(super) async fn list(
@@ -109,6 +112,12 @@ async fn steer(
         .parse()
         .map_err(|_| Refusal::fault("", "the path must name a worker by its instance, a UUID"))?;
     let order = WorkerOrder { instance: WorkerInstance(instance), state: told };
+    if passport.forwarded {
+        look(state).await?;
+        if state.steering.state(instance) == told && told != WorkerState::Run {
+            return Ok(body::ok(order));
+        }
+    }
     match known(state, instance).await {
         Some(queues) => {
             if !queues.iter().all(|queue| caller.may(Scope::Admin, queue.as_str()))
@@ -122,12 +131,27 @@ async fn steer(
             let mut session = state.pool.session().await?;
             work::steer(&mut session, instance, told).await.map_err(|error| Refusal::database(&error))?;
         }
+        None if passport.forwarded => return Err(unknown(instance)),
         None => elsewhere(state, passport, order).await?,
     }
     tracing::info!(worker.instance = %instance, state = told.as_str(), "a worker is steered");
-    let mut session = state.pool.session().await?;
-    state.steering.read(&mut session).await.map_err(|error| Refusal::database(&error))?;
+    look(state).await?;
+    if !passport.forwarded {
+        // What they answer is no matter: the order is committed.
+        drop(timeout(LOOK, tell(state, passport, order)).await);
+    }
     Ok(body::ok(order))
+}
+
+async fn look(state: &ApiState) -> Result<(), Refusal> {
+    let mut session = state.pool.session().await?;
+    state.steering.read(&mut session).await.map_err(|error| Refusal::database(&error))
+}
+
+fn unknown(instance: Uuid) -> Refusal {
+    let detail =
+        format!("no dispatcher has heard of a worker `{instance}` lately: it has ended, or not begun");
+    Refusal::new(ProblemKind::UnknownWorker, detail)
 }
 
 /// The queues of a worker that this process knows: it called, or holds leases, or was steered before.
@@ -143,25 +167,8 @@ async fn known(state: &ApiState, instance: Uuid) -> Option<Vec<QueueName>> {
 
 /// Lets a dispatcher that knows the worker give the order.
 async fn elsewhere(state: &ApiState, passport: &Passport, order: WorkerOrder) -> Result<(), Refusal> {
-    let WorkerOrder { instance, state: told } = order;
-    let verb = match told {
-        WorkerState::Run => "resume",
-        WorkerState::Quiet => "quiet",
-        WorkerState::Terminate => "terminate",
-    };
-    let mut refusal = Refusal::new(
-        ProblemKind::UnknownWorker,
-        format!("no dispatcher has heard of a worker `{instance}` lately: it has ended, or not begun"),
-    );
-    if passport.forwarded {
-        return Err(refusal);
-    }
-    let path = format!("/v1/workers/{instance}/{verb}");
-    let others = addresses(state, &state.routes.all());
-    let asked = others
-        .iter()
-        .map(|address| call(state, passport, address, Method::POST, &path).ask::<WorkerOrder>(&()));
-    for answer in join_all(asked).await {
+    let mut refusal = unknown(order.instance.0);
+    for answer in tell(state, passport, order).await {
         match answer {
             Ok(_) => return Ok(()),
             Err(other) if other.kind() == Some(ProblemKind::UnknownWorker) => {}
@@ -170,6 +177,23 @@ async fn elsewhere(state: &ApiState, passport: &Passport, order: WorkerOrder) ->
         }
     }
     Err(refusal)
+}
+
+/// Passes an order on to all others.
+async fn tell(
+    state: &ApiState,
+    passport: &Passport,
+    order: WorkerOrder,
+) -> Vec<Result<WorkerOrder, Refusal>> {
+    let verb = match order.state {
+        WorkerState::Run => "resume",
+        WorkerState::Quiet => "quiet",
+        WorkerState::Terminate => "terminate",
+    };
+    let path = format!("/v1/workers/{}/{verb}", order.instance);
+    let others = addresses(state, &state.routes.all());
+    let asked = others.iter().map(|address| call(state, passport, address, Method::POST, &path).ask(&()));
+    join_all(asked).await
 }
 
 fn call<'a>(

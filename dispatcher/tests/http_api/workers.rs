@@ -121,6 +121,21 @@ async fn a_quiet_worker_finishes_but_gets_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_lost_is_repeated_to_a_quiet_worker_too() {
+    let mut world = World::new(&["mail"]).await;
+    let node = world.node(&["mail"]).await;
+    world.produce("mail", "send", 2).await;
+    let mut worker = Worker::new("web-1", &["mail"]);
+    worker.body["request"] = json!("1");
+    let job = worker.job(&node).await;
+    worker.order(&node, "quiet").await;
+    let said = worker.grab(&node).await;
+    assert_eq!((&said["jobs"][0]["lease"], &said["state"]), (&job["lease"], &json!("quiet")));
+    worker.body["request"] = json!("2");
+    assert_eq!(worker.grab(&node).await["jobs"], json!([]));
+}
+
+#[tokio::test]
 async fn a_worker_that_waits_is_told_at_once_and_later_ones_not_in_a_storm() {
     let mut world = World::new(&["mail"]).await;
     let node = world.node(&["mail"]).await;
@@ -152,7 +167,7 @@ async fn a_worker_that_waits_is_told_at_once_and_later_ones_not_in_a_storm() {
 async fn all_dispatchers_know_together_and_tell_the_same() {
     let mut world = World::new(&["a", "b"]).await;
     let mut one = world.node(&["a"]).await;
-    let mut two = world.node(&["b"]).await;
+    let two = world.node(&["b"]).await;
     one.look(&mut world).await;
     // Of each queue a job, by way of the first; and one who only talks to the second.
     let (both, second) = (Worker::new("both", &["a", "b"]), Worker::new("second", &["b"]));
@@ -166,9 +181,15 @@ async fn all_dispatchers_know_together_and_tell_the_same() {
 
     // Asked where it is not known, told everywhere.
     assert_eq!(second.order(&one, "quiet").await, "quiet");
-    assert_eq!(second.grab(&one).await["state"], "quiet");
-    two.look(&mut world).await;
-    assert_eq!(second.grab(&two).await["state"], "quiet");
+    for node in [&one, &two] {
+        assert_eq!(second.grab(node).await["state"], "quiet");
+        assert_eq!(second.beat(node).await, "quiet");
+    }
+    assert_eq!(second.order(&two, "terminate").await, "terminate");
+    assert_eq!(second.beat(&one).await, "terminate");
+    assert_eq!(second.order(&one, "resume").await, "run");
+    assert_eq!((second.beat(&one).await, second.beat(&two).await), (json!("run"), json!("run")));
+    assert_eq!(second.order(&two, "quiet").await, "quiet");
     let nobody = Worker::new("nobody", &["b"]);
     let path = format!("/v1/workers/{}/quiet", nobody.instance);
     let detail = one.post(&path, json!({})).await.problem(404, "unknown-worker");
