@@ -20,7 +20,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Done, with this result.
+    /// Done, with this result, which the job's details show; as JSON at most 64 KiB, or the attempt has failed.
     ///
     /// # Errors
     /// The value cannot be written as JSON.
