@@ -48,7 +48,7 @@ async fn results_and_children_of_one_flush_are_told_apart() {
     let odd = r#"{"n": 1.50, "nul": "\u0000", "n": 2}"#;
     let cold = json!({
         "insert": [{"job": 1, "jobs": [{"type": "a"}, {"type": "b", "queue": "other"}]}, {"job": 3, "jobs": []},
-                   {"job": 4, "jobs": [{"type": "a"}]}],
+                   {"job": 4, "jobs": [{"type": "a"}]}, {"jobs": [{"type": "an older dispatcher's"}]}],
         "result": [{"job": 2, "result": odd}, {"job": 5, "result": "null"}]});
     write(&client, 1, &cold).await;
     let ids = [("q".to_owned(), "7".to_owned()), ("other".to_owned(), "1".to_owned())];

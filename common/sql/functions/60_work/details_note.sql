@@ -22,6 +22,7 @@ as $$
     ), told (job, ids, jobs, result) as (
         select i.item ->> 'job', jsonb_build_array('ids', i.n - 1), i.item -> 'jobs', null::jsonb
           from jsonb_array_elements(i_cold -> 'insert') with ordinality as i (item, n)
+         where i.item ? 'job'       -- an older dispatcher does not say it
         union all
         select item ->> 'job', jsonb_build_array('finished', place, 3), item -> 'jobs', null
           from taken where answer ? 'ids'
