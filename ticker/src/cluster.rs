@@ -1,17 +1,15 @@
-//! The databases of one server share its write-ahead log: while that stands still, none of them need be looked at.
+//! The databases of one server share its transactions: while none has ended, none of them need be looked at.
 //!
-//! A database whose last look found nothing goes to sleep with the position that the log had *before* that look. A
-//! [`Watch`] reads the position, one short statement for all databases of the server, and wakes those
-//! that slept before it moved. Why this hides no commit: a transaction is in the log before others see it. One that
-//! was in the log at the look, and visible only after it, had already taken its event's number: the look saw that, and
-//! the tick cut then leaves the queue unsettled until the transaction has ended.
+//! A database whose last look found nothing goes to sleep with what was visible *before* that look: the server's
+//! snapshot, as a number. A [`Watch`] reads it, one short statement for all databases of the server, and wakes those that
+//! slept before it changed. This hides no commit: what the look saw is at least that, and whatever becomes visible later
+//! changes the snapshot, in the same instant.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tidemill_common::service::{Pace, Shutdown, Tasks, Wake};
-use tokio::time::Instant;
 
 use crate::database::Database;
 use crate::watch::{self, Watch};
@@ -45,11 +43,9 @@ pub struct Cluster {
 #[derive(Debug)]
 struct State {
     members: BTreeMap<String, Arc<Database>>,
-    /// Where the log was when it was last read. `None`: it cannot be read now; everybody looks for himself.
-    position: Option<i64>,
-    /// When it was last seen to have moved.
-    moved: Instant,
-    /// Who sleeps until it moves, and from which position on.
+    /// What was visible when it was last read. `None`: it cannot be read now; everybody looks for himself.
+    visible: Option<i64>,
+    /// Who sleeps until it changes, and from what.
     asleep: HashMap<String, (i64, Wake)>,
     /// Who has to be woken, a few at a time.
     waking: VecDeque<Wake>,
@@ -109,11 +105,10 @@ impl Member {
         &self.cluster.server
     }
 
-    /// Goes to sleep until the log moves on from `position`. Returns for how long it has stood still; `None`: it has
-    /// moved already, or nobody watches it.
+    /// Goes to sleep until something else than `visible` is. False: that is so already, or nobody watches.
     #[must_use]
-    pub fn sleep(&self, position: i64) -> Option<Duration> {
-        self.cluster.sleep(&self.name, position, &self.wake)
+    pub fn sleep(&self, visible: i64) -> bool {
+        self.cluster.sleep(&self.name, visible, &self.wake)
     }
 }
 
@@ -134,8 +129,7 @@ impl Cluster {
     pub(crate) fn new(server: Server, ended: Shutdown) -> Self {
         let state = State {
             members: BTreeMap::new(),
-            position: None,
-            moved: Instant::now(),
+            visible: None,
             asleep: HashMap::new(),
             waking: VecDeque::new(),
         };
@@ -151,30 +145,29 @@ impl Cluster {
         lock(&self.state).members.values().cloned().collect()
     }
 
-    fn sleep(&self, name: &str, position: i64, wake: &Wake) -> Option<Duration> {
+    fn sleep(&self, name: &str, visible: i64, wake: &Wake) -> bool {
         let mut state = lock(&self.state);
-        if state.position != Some(position) {
-            return None;
+        let still = state.visible == Some(visible);
+        if still {
+            // Under the lock: either the watch sees who sleeps, or it has noted the change before.
+            state.asleep.insert(name.to_owned(), (visible, wake.clone()));
         }
-        // Under the lock: either the watch sees who sleeps, or it has moved the position before.
-        state.asleep.insert(name.to_owned(), (position, wake.clone()));
-        Some(state.moved.elapsed())
+        still
     }
 
-    /// The log was there a moment ago. Those that slept through its way there are to be woken.
-    pub(crate) fn saw(&self, position: i64) {
+    /// This was visible a moment ago. Those that slept through the change are to be woken.
+    pub(crate) fn saw(&self, visible: i64) {
         let mut state = lock(&self.state);
-        if state.position != Some(position) {
-            state.position = Some(position);
-            state.moved = Instant::now();
-            state.rouse(|slept_at| slept_at != position);
+        if state.visible != Some(visible) {
+            state.visible = Some(visible);
+            state.rouse(|slept_at| slept_at != visible);
         }
     }
 
-    /// The log cannot be read: everybody looks for himself, until it can.
+    /// The server does not answer: everybody looks for himself, until it does.
     pub(crate) fn blind(&self) {
         let mut state = lock(&self.state);
-        state.position = None;
+        state.visible = None;
         state.rouse(|_| true);
     }
 
@@ -190,8 +183,8 @@ impl Cluster {
 impl State {
     fn rouse(&mut self, who: impl Fn(i64) -> bool) {
         let Self { asleep, waking, .. } = self;
-        asleep.retain(|_, (position, wake)| {
-            let roused = who(*position);
+        asleep.retain(|_, (visible, wake)| {
+            let roused = who(*visible);
             if roused {
                 waking.push_back(wake.clone());
             }
@@ -218,38 +211,38 @@ mod tests {
     #[test]
     fn nobody_sleeps_while_nobody_watches() {
         let cluster = cluster();
-        assert_eq!(cluster.sleep("a", 7, &Wake::new()), None);
+        assert!(!cluster.sleep("a", 7, &Wake::new()));
     }
 
     #[test]
-    fn a_log_that_moves_wakes_those_that_slept_before() {
+    fn a_change_wakes_those_that_slept_before() {
         let cluster = cluster();
         let (a, b) = (Wake::new(), Wake::new());
         cluster.saw(7);
-        assert!(cluster.sleep("a", 7, &a).is_some());
-        // Looked later than the log was read: what it saw is newer than what the watch knows.
-        assert_eq!(cluster.sleep("b", 8, &b), None);
+        assert!(cluster.sleep("a", 7, &a));
+        // Looked later than the watch did: what it saw is newer than what the watch knows.
+        assert!(!cluster.sleep("b", 8, &b));
         cluster.saw(7);
         assert!(!cluster.wake(9) && !is_woken(&a));
         cluster.saw(8);
-        assert!(cluster.sleep("b", 8, &b).is_some());
+        assert!(cluster.sleep("b", 8, &b));
         assert!(!cluster.wake(9));
         assert!(is_woken(&a) && !is_woken(&b));
-        // Also if it goes back: that is another server.
+        // The number says nothing about which is later.
         cluster.saw(3);
         assert!(!cluster.wake(9) && is_woken(&b));
     }
 
     #[test]
-    fn a_log_that_cannot_be_read_wakes_everybody_a_few_at_a_time() {
+    fn a_server_that_does_not_answer_wakes_everybody_a_few_at_a_time() {
         let cluster = cluster();
         cluster.saw(7);
         let wakes: Vec<_> = (0..5).map(|_| Wake::new()).collect();
         for (n, wake) in wakes.iter().enumerate() {
-            assert!(cluster.sleep(&n.to_string(), 7, wake).is_some());
+            assert!(cluster.sleep(&n.to_string(), 7, wake));
         }
         cluster.blind();
-        assert_eq!(cluster.sleep("late", 7, &Wake::new()), None);
+        assert!(!cluster.sleep("late", 7, &Wake::new()));
         assert!(cluster.wake(2) && cluster.wake(2) && !cluster.wake(2));
         assert_eq!(wakes.iter().filter(|wake| is_woken(wake)).count(), 5);
     }

@@ -129,8 +129,8 @@ impl Active<'_> {
     }
 }
 
-/// Idle queues of all databases are due at the same time; they are ticked within so long. Each tick moves the log, and
-/// so costs the others a look: the sooner all is over, the fewer.
+/// Idle queues of all databases are due at the same time; they are ticked within so long. Each of these commits
+/// costs the others a look: the sooner all is over, the fewer.
 const SPREAD: Duration = Duration::from_millis(250);
 /// SQLSTATE of a call whose term had ended.
 const TERM_OVER: &str = "TM001";

@@ -3,8 +3,8 @@
 //! Per database four steps over one connection: [`Tick`] looks, and ticks every queue that has news; [`Promote`] puts
 //! due jobs and retries back into the log, [`Rotate`] empties event tables that nobody needs, and [`Operate`] runs what
 //! others asked for. One ticker works in a database at a time; others stand by and take over when its term ends. A
-//! database that is slow or away delays only itself. Per server one [`Watch`] reads how far its log is: while that
-//! stands still, no database of it is looked at.
+//! database that is slow or away delays only itself. Per server one [`Watch`] reads whether any transaction has
+//! ended: while none has, no database of it is looked at.
 
 mod cluster;
 mod database;

@@ -39,7 +39,7 @@ impl Pace {
         since.clamp(self.min, self.max)
     }
 
-    /// Whether waits are long enough to sleep instead until the log moves, which is noticed a little later.
+    /// Whether waits are long enough to sleep instead until a transaction ends, which is noticed a little later.
     pub(crate) fn may_sleep(&self) -> bool {
         self.wait() * 2 >= self.max
     }

@@ -17,10 +17,8 @@ use crate::trouble::{Trouble, Unreplicated};
 
 /// How often the ticks of all queues are read for the metrics; of those that are cut here the time is known.
 const STATUS_EVERY: Duration = Duration::from_secs(15);
-/// Nobody sleeps longer than this without a look, whatever is believed about the log and about time.
+/// Nobody sleeps longer than this without a look, whatever is believed about the server and about time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Longest time between two looks while a transaction is in progress that may be ending.
-const UNSETTLED: Duration = Duration::from_secs(5);
 /// A standby leaves so long to the ticker that served last before it takes its place.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -29,7 +27,7 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct Timing {
     /// Shortest time between two passes.
     pub min: Duration,
-    /// Longest time between two looks while the server's log moves.
+    /// Longest time between two looks while transactions end on the server.
     pub max: Duration,
     /// Shortest time between two attempts to maintain.
     pub maintain: Duration,
@@ -37,7 +35,7 @@ pub struct Timing {
 
 /// Looks whether there is anything to do, and if so, takes the term and ticks all queues of a database in one call.
 /// While events come, another pass follows after the shortest interval, without a look; then the waits grow; then the
-/// database sleeps until the log of its server moves or something is due.
+/// database sleeps until a transaction ends on its server or something is due.
 #[derive(Debug)]
 pub struct Tick {
     database: Arc<Database>,
@@ -207,17 +205,9 @@ impl Tick {
     fn rest(&mut self, look: &Look) -> Progress {
         let dues = [look.tick_in, self.promote.next(look.promote_in), self.rotate.next(look.maintain_in)];
         let due = dues.into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
-        let wait = jittered(self.pace.wait());
-        let asleep = match (&self.member, look.position) {
-            (Some(member), Some(position)) if self.pace.may_sleep() => member.sleep(position),
-            _ => None,
-        };
-        Progress::Rest(match asleep {
-            Some(_) if look.settled => due,
-            // The longer the log has stood still, the less likely it is that somebody is ending right now.
-            Some(still) => (still / 8).clamp(wait, UNSETTLED).min(due),
-            None => wait.min(due),
-        })
+        let sleeps =
+            self.pace.may_sleep() && self.member.as_ref().is_some_and(|member| member.sleep(look.visible));
+        Progress::Rest(if sleeps { due } else { jittered(self.pace.wait()).min(due) })
     }
 
     /// What a pass did, for metrics and logs. Returns how many ticks it cut, and how many new events it found.

@@ -1,10 +1,10 @@
-//! Watch: where a server's write-ahead log is.
+//! Watch: whether any transaction of a server has ended.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_common::db::{DbError, Session};
+use tidemill_common::db::Session;
 use tidemill_common::queue::tick;
 use tidemill_common::service::{Progress, Step, StepError};
 
@@ -19,11 +19,9 @@ const BETWEEN_SLICES: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_millis(150);
 /// After so long the connection is given up.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Until it is tried again where it may not be read.
-const FORBIDDEN: Duration = Duration::from_secs(60);
 
-/// Reads the position of one server's log, over the connection of a database that needs it for nothing else at the
-/// moment, and wakes the databases that slept before the log moved.
+/// Reads what is visible on one server, over the connection of a database that needs it for nothing else at the moment,
+/// and wakes the databases that slept before that changed.
 #[derive(Debug)]
 pub struct Watch {
     cluster: Arc<Cluster>,
@@ -32,10 +30,9 @@ pub struct Watch {
 }
 
 enum Reading {
-    At(i64),
+    Visible(i64),
     /// This connection leads to another server by now: its database will notice.
     Elsewhere,
-    Forbidden,
 }
 
 impl Watch {
@@ -46,7 +43,7 @@ impl Watch {
     }
 
     async fn read(&self, session: &mut Session) -> Result<Reading, StepError> {
-        let mut reading = pin!(tick::position(session));
+        let mut reading = pin!(tick::visible(session));
         let answer = match tokio::time::timeout(PATIENCE, &mut reading).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -60,17 +57,13 @@ impl Watch {
             }
         };
         match answer {
-            Ok((position, started)) if started == self.cluster.server().started => Ok(Reading::At(position)),
+            Ok((visible, started)) if started == self.cluster.server().started => {
+                Ok(Reading::Visible(visible))
+            }
             Ok(_) => Ok(Reading::Elsewhere),
-            Err(error) if is_forbidden(&error) => Ok(Reading::Forbidden),
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// A role that may not read it, or a server that has become a standby.
-fn is_forbidden(error: &DbError) -> bool {
-    error.code().is_some_and(|code| matches!(code.code(), "42501" | "55000"))
 }
 
 impl Step for Watch {
@@ -91,8 +84,8 @@ impl Step for Watch {
         };
         self.turn = at;
         match self.read(connection.session()).await {
-            Ok(Reading::At(position)) => {
-                self.cluster.saw(position);
+            Ok(Reading::Visible(visible)) => {
+                self.cluster.saw(visible);
                 let more = self.cluster.wake(SLICE);
                 Ok(if more { Progress::Rest(BETWEEN_SLICES) } else { Progress::Idle })
             }
@@ -100,10 +93,8 @@ impl Step for Watch {
                 self.turn += 1;
                 self.cluster.blind();
                 self.cluster.wake(usize::MAX);
-                match other? {
-                    Reading::Forbidden => Ok(Progress::Rest(FORBIDDEN)),
-                    Reading::At(_) | Reading::Elsewhere => Ok(Progress::Idle),
-                }
+                other?;
+                Ok(Progress::Idle)
             }
         }
     }

@@ -44,8 +44,8 @@ pub struct TickStatus {
 /// What a database has to do for a ticker, and when: see `tidemill.tick_look`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Look {
-    /// Where the server's write-ahead log was before anything else was read; `None` if it may not be read.
-    pub position: Option<i64>,
+    /// What was visible before anything else was read: see [`visible`].
+    pub visible: i64,
     /// When the server was started.
     pub server: SystemTime,
     /// Whose term was the last one.
@@ -54,8 +54,6 @@ pub struct Look {
     pub term: Duration,
     /// A queue has events without a tick.
     pub news: bool,
-    /// No transaction is left that the last ticks saw in progress.
-    pub settled: bool,
     /// Until the next tick of an idle queue; zero: it is due.
     pub tick_in: Option<Duration>,
     /// Until something that waits for its time must be put back into the log.
@@ -71,7 +69,7 @@ pub struct Look {
 /// [`DbError`]; 25006 on a server that is not the primary.
 pub async fn look(session: &mut Session, later: Duration) -> Result<Look, DbError> {
     let op = "look for news";
-    let sql = "select lsn, server, serving, term_ms, news, settled, tick_ms, promote_ms, maintain_ms \
+    let sql = "select visible, server, serving, term_ms, news, tick_ms, promote_ms, maintain_ms \
                from tidemill.tick_look()";
     let row = session.query_one(op, sql, &[]).await?;
     let wait_and = |index, later: Duration| {
@@ -82,26 +80,26 @@ pub async fn look(session: &mut Session, later: Duration) -> Result<Look, DbErro
     };
     let wait = |index| wait_and(index, Duration::ZERO);
     Ok(Look {
-        position: column(op, session, &row, 0)?,
+        visible: column(op, session, &row, 0)?,
         server: column(op, session, &row, 1)?,
         serving: column(op, session, &row, 2)?,
         term: wait(3)?.unwrap_or_default(),
         news: column(op, session, &row, 4)?,
-        settled: column(op, session, &row, 5)?,
-        tick_in: wait_and(6, later)?,
-        promote_in: wait(7)?,
-        maintain_in: wait(8)?,
+        tick_in: wait_and(5, later)?,
+        promote_in: wait(6)?,
+        maintain_in: wait(7)?,
     })
 }
 
-/// Where the write-ahead log of the server is, and when the server was started. While the first has not moved, no
-/// transaction of any of its databases has ended.
+/// The server's snapshot as a number, and when the server was started. While the first is the same, no transaction with
+/// an id has ended in any of its databases: checkpoints, vacuum and readers do not change it.
 ///
 /// # Errors
-/// [`DbError`]; 42501 where it may not be read.
-pub async fn position(session: &mut Session) -> Result<(i64, SystemTime), DbError> {
-    let op = "read log position";
-    let sql = "select (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::int8, pg_catalog.pg_postmaster_start_time()";
+/// [`DbError`].
+pub async fn visible(session: &mut Session) -> Result<(i64, SystemTime), DbError> {
+    let op = "read what is visible";
+    let sql = "select pg_catalog.hashtextextended(pg_catalog.pg_current_snapshot()::text, 0), \
+                      pg_catalog.pg_postmaster_start_time()";
     let row = session.query_one(op, sql, &[]).await?;
     Ok((column(op, session, &row, 0)?, column(op, session, &row, 1)?))
 }

@@ -2,24 +2,22 @@
 -- is looked at often and writes nothing for it.
 -- Callers: tidemill_ticker. Locks: none.
 --
--- lsn          how far the write-ahead log of the whole server was before anything else was read. As long as it has not
---              moved, no transaction has ended since, and nothing but time can bring something to do; null: may not be
---              read here
--- server       when this server was started: another one has another log
+-- visible      the snapshot before anything else was read, as a number: it changes whenever a transaction with an id
+--              ends, in whichever database of the server, at the moment at which others see that, and never otherwise.
+--              While it is the same, nothing but time can bring something to do
+-- server       when this server was started
 -- serving      whose term was the last one; null: nobody's, or it was given up
 -- term_ms      how long that term runs on; not positive: it is over
 -- news         a queue has events without a tick, or a transaction that its last tick saw in progress has ended
--- settled      no such transaction is left. One that ends is in the log before others see it, so while one is left, a
---              log that stands still proves nothing
 -- tick_ms, promote_ms, maintain_ms
 --              when it is time for an idle queue's tick, for a job or an event that waits for its time, for maintenance
 --              (a rotation or the end of one, old ticks to remove): milliseconds from now; null: nothing waits
 --
 -- Idle ticks are due at full multiples of nine eighths of their period, after one period at least: so the queues of all
--- databases are ticked together, and the log, which these ticks move, stands still in between.
+-- databases are ticked together, and no transaction ends in between.
 create or replace function tidemill.tick_look(
-    out lsn bigint, out server timestamptz, out serving uuid, out term_ms double precision, out news boolean,
-    out settled boolean, out tick_ms double precision, out promote_ms double precision, out maintain_ms double precision)
+    out visible bigint, out server timestamptz, out serving uuid, out term_ms double precision, out news boolean,
+    out tick_ms double precision, out promote_ms double precision, out maintain_ms double precision)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -33,18 +31,13 @@ begin
     if pg_is_in_recovery() then
         raise exception 'a ticker works only on the primary' using errcode = 'read_only_sql_transaction';
     end if;
-    begin
-        lsn := pg_current_wal_insert_lsn() - '0/0'::pg_lsn;
-    exception when insufficient_privilege then
-        lsn := null;
-    end;
+    visible := hashtextextended(pg_current_snapshot()::text, 0);
     server := pg_postmaster_start_time();
 
-    -- Later statements than the position's: they see every transaction that had ended then.
+    -- Later statements: they see every transaction that had ended by then.
     select nullif(t.holder, '00000000-0000-0000-0000-000000000000'), (date_part('epoch', t.until) - v_now) * 1000
     into serving, term_ms from tidemill.ticker_term t;
     news := false;
-    settled := true;
     for q in
         select qu.queue_id, l.tick_id, l.tick_snapshot,
                not qu.queue_external_ticker and not qu.queue_ticker_paused as ticking,
@@ -70,12 +63,7 @@ begin
         if q.moved then
             news := true;
         elsif current_setting('tidemill.settled_' || q.queue_id, true) is distinct from q.tick_id::text then
-            if tidemill.has_straggler(q.queue_id, q.tick_id, q.tick_snapshot) then
-                news := true;
-            else
-                settled := settled
-                    and current_setting('tidemill.settled_' || q.queue_id, true) is not distinct from q.tick_id::text;
-            end if;
+            news := news or tidemill.has_straggler(q.queue_id, q.tick_id, q.tick_snapshot);
         end if;
     end loop;
     if exists (select 1 from tidemill.tick_horizon h where tidemill.prunable_below(h.queue_id) is not null) then
