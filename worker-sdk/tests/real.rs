@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tidemill_common::testing::{Cluster, Service, TestDb, wait_for};
 use tidemill_worker::produce::{self, HttpProducer, InsertError, ProduceError};
 use tidemill_worker::{
@@ -331,6 +332,85 @@ async fn workers_that_come_and_go_cost_no_job_an_attempt() -> Result<()> {
     worker.stop().await;
     assert_eq!(mill.number("select n from public.total").await, (0..1_000).sum::<i64>());
     // An expired lease would have left a failure.
+    assert_eq!(mill.number("select count(*) from tidemill.failure").await, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_does_what_any_dispatcher_is_asked_to_tell_it() -> Result<()> {
+    let mill = Mill::start(2).await?;
+    // Fails if another test was first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let (http, urls) = (reqwest::Client::new(), mill.urls());
+    // The first worker, as a dispatcher lists it, once this holds.
+    let listed = async |url: &str, what: &str, holds: &dyn Fn(&Value) -> bool| {
+        wait_for(what, PATIENCE, async || {
+            let list = http.get(format!("{url}/v1/workers")).send().await.ok()?.text().await.ok()?;
+            let list: Value = serde_json::from_str(&list).ok()?;
+            list["workers"]
+                .as_array()?
+                .iter()
+                .find(|one| one["worker"]["name"] == "test" && holds(one))
+                .cloned()
+        })
+        .await
+    };
+    let (seen, finish) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
+    let worker = |name: &str| {
+        let (seen, finish, own) = (Arc::clone(&seen), finish.clone(), name.to_owned());
+        Running::start(mill.builder().name(name).concurrency(2).register(move |job: Job<Add>| {
+            seen.lock().unwrap().push((own.clone(), job.args.n));
+            let finish = finish.clone();
+            // The first job goes on until the test says so.
+            async move {
+                if job.args.n == 0 {
+                    finish.cancelled().await;
+                }
+                Ok(())
+            }
+        }))
+    };
+    let done = async |what: &str, by: &str, numbers: std::ops::Range<i64>| {
+        wait_for(what, PATIENCE, async || {
+            let seen = seen.lock().unwrap();
+            numbers.clone().all(|n| seen.contains(&(by.to_owned(), n))).then_some(())
+        })
+        .await;
+    };
+    let mut first = worker("test");
+    mill.put(0..1).await?;
+    done("the first job has begun", "test", 0..1).await;
+    let mut instance = String::new();
+    for url in &urls {
+        let worker = listed(url, "its lease is seen", &|one| one["leased"] == 1).await;
+        assert_eq!((&worker["state"], &worker["queues"]), (&json!("run"), &json!([QUEUE])));
+        assert_eq!(worker["worker"]["pid"], std::process::id());
+        instance = worker["worker"]["instance"].as_str().unwrap().to_owned();
+    }
+    let tell = async |url: &str, verb: &str| {
+        let call = http.post(format!("{url}/v1/workers/{instance}/{verb}"));
+        assert_eq!(call.send().await.unwrap().status(), 200, "{verb}");
+    };
+
+    // Quiet: it takes nothing, although it has room and waits for jobs; another one takes them all.
+    tell(&urls[1], "quiet").await;
+    listed(&urls[0], "both know", &|one| one["state"] == "quiet").await;
+    mill.put(1..21).await?;
+    let second = worker("other");
+    done("the other one takes what there is", "other", 1..21).await;
+    finish.cancel();
+    listed(&urls[0], "it has finished what it had", &|one| one["leased"] == 0).await;
+    assert_eq!(second.stop().await.succeeded, 20);
+
+    // It may again, and does.
+    tell(&urls[0], "resume").await;
+    mill.put(21..22).await?;
+    done("it goes on", "test", 21..22).await;
+
+    tell(&urls[0], "terminate").await;
+    let ended =
+        first.task.join_next().await.expect("asked once").expect("no panic").expect("a worker that ran");
+    assert_eq!((ended.succeeded, ended.failed, ended.lost, ended.unsent), (2, 0, 0, 0));
     assert_eq!(mill.number("select count(*) from tidemill.failure").await, 0);
     Ok(())
 }
