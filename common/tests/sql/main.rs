@@ -19,6 +19,7 @@ mod retry;
 mod roles;
 mod rotate;
 mod schema;
+mod steer;
 mod support;
 mod tick;
 mod triggers;
