@@ -39,6 +39,7 @@ async fn a_call_that_comes_after_the_goodbye_is_known_not_to_be_done() {
     let other = db.url().to_owned();
     let terminate = async move {
         let (client, connection) = tokio_postgres::connect(&other, tokio_postgres::NoTls).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "ended below")]
         let driver = tokio::spawn(connection);
         client.execute("select pg_terminate_backend($1, 10000)", &[&pid]).await.unwrap();
         driver.abort();
