@@ -1,38 +1,117 @@
 //! A job of the log in the words of the contract.
 
-use std::sync::Arc;
+use std::fmt::Display;
 
-use tidemill_common::api::{GrabbedJob, JobOptions, ProblemKind, RawValue};
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use tidemill_common::api::{GrabbedJob, JobOptions, Previous, ProblemKind, Progress, RawValue};
 use tidemill_common::id::{JobId, QueueName};
+use tidemill_common::lease::Lease;
 
 use super::problem::Refusal;
 use crate::engine::{Event, Granted};
 
-/// A job on its way to a worker.
-pub(super) fn grabbed(queue: &QueueName, granted: Granted) -> Result<GrabbedJob, Refusal> {
-    let Granted { lease, ends_at, inserted_at, max_attempts, previous, progress, event } = granted;
-    let options = options(event.extra[0].as_deref());
-    let extra = extra(&event, options.is_some());
-    let JobOptions { key, coalesce_key, trace, .. } = options.unwrap_or_default();
-    Ok(GrabbedJob {
-        id: id(lease.job)?,
-        queue: queue.clone(),
-        job_type: event.kind.clone().unwrap_or_default(),
-        args: args(event.data.as_deref())?,
-        attempt: lease.attempt.unsigned_abs(),
-        max_attempts: max_attempts.unsigned_abs(),
-        lease: lease.to_string(),
-        lease_ends_at: ends_at.timestamp(),
-        inserted_at: inserted_at.timestamp(),
-        reissued: previous.is_some() || lease.attempt > 1,
-        previous,
-        origin: None,
-        extra,
-        progress: progress.map(Arc::unwrap_or_clone),
-        coalesce_key,
-        key,
-        trace,
-    })
+/// Jobs on their way to a worker: those of this process are written from what the engine has, without a copy.
+#[derive(Debug)]
+pub(super) enum Jobs {
+    Here(QueueName, Vec<Granted>),
+    There(Vec<GrabbedJob>),
+}
+
+impl Jobs {
+    pub(super) const NONE: Self = Self::There(Vec::new());
+
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Here(_, jobs) => jobs.is_empty(),
+            Self::There(jobs) => jobs.is_empty(),
+        }
+    }
+}
+
+impl Serialize for Jobs {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Here(queue, jobs) => to.collect_seq(jobs.iter().map(|granted| Leased::of(queue, granted))),
+            Self::There(jobs) => jobs.serialize(to),
+        }
+    }
+}
+
+/// Written as a [`GrabbedJob`] is.
+#[derive(Serialize)]
+struct Leased<'a> {
+    #[serde(serialize_with = "shown")]
+    id: i64,
+    queue: &'a QueueName,
+    #[serde(rename = "type")]
+    job_type: &'a str,
+    args: Args<'a>,
+    attempt: u32,
+    max_attempts: u32,
+    #[serde(serialize_with = "shown")]
+    lease: Lease,
+    lease_ends_at: Timestamp,
+    inserted_at: Timestamp,
+    reissued: bool,
+    previous: Option<&'a Previous>,
+    /// Nothing is known of it yet.
+    origin: Option<()>,
+    extra: Option<Vec<Option<String>>>,
+    progress: Option<&'a Progress>,
+    coalesce_key: Option<String>,
+    key: Option<String>,
+    trace: Option<String>,
+}
+
+fn shown<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+impl<'a> Leased<'a> {
+    fn of(queue: &'a QueueName, granted: &'a Granted) -> Self {
+        let Granted { lease, ends_at, inserted_at, max_attempts, previous, progress, event } = granted;
+        let options = options(event.extra[0].as_deref());
+        let extra = extra(event, options.is_some());
+        let JobOptions { key, coalesce_key, trace, .. } = options.unwrap_or_default();
+        Self {
+            id: lease.job,
+            queue,
+            job_type: event.kind.as_deref().unwrap_or_default(),
+            args: Args::of(event.data.as_deref()),
+            attempt: lease.attempt.unsigned_abs(),
+            max_attempts: max_attempts.unsigned_abs(),
+            lease: *lease,
+            lease_ends_at: ends_at.timestamp(),
+            inserted_at: inserted_at.timestamp(),
+            reissued: previous.is_some() || lease.attempt > 1,
+            previous: previous.as_ref(),
+            origin: None,
+            extra,
+            progress: progress.as_deref(),
+            coalesce_key,
+            key,
+            trace,
+        }
+    }
+}
+
+/// Arguments as they are stored if they are JSON; anything else as a JSON string.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Args<'a> {
+    Json(&'a RawValue),
+    Text(&'a str),
+    None(()),
+}
+
+impl<'a> Args<'a> {
+    fn of(data: Option<&'a str>) -> Self {
+        match data {
+            Some(data) => serde_json::from_str(data).map_or(Self::Text(data), Self::Json),
+            None => Self::None(()),
+        }
+    }
 }
 
 /// The id of a job of the first lane.
@@ -40,13 +119,9 @@ pub(super) fn id(job: i64) -> Result<JobId, Refusal> {
     JobId::try_from(job.to_string()).map_err(|_| internal())
 }
 
-/// Arguments as they are stored if they are JSON; anything else as a JSON string.
+/// Stored arguments, as workers get them.
 pub(super) fn args(data: Option<&str>) -> Result<Box<RawValue>, Refusal> {
-    let Some(data) = data else { return Ok(RawValue::NULL.to_owned()) };
-    if let Ok(json) = RawValue::from_string(data.to_owned()) {
-        return Ok(json);
-    }
-    serde_json::value::to_raw_value(data).map_err(|_| internal())
+    serde_json::value::to_raw_value(&Args::of(data)).map_err(|_| internal())
 }
 
 /// The options in `ev_extra1`: only if it is a JSON object. One of somebody else's has none of ours.
@@ -60,11 +135,10 @@ pub(super) fn options(extra1: Option<&str>) -> Option<JobOptions> {
 
 /// The extras of a plain PgQ event; none if there is nothing in them but options.
 fn extra(event: &Event, has_options: bool) -> Option<Vec<Option<String>>> {
-    let mut extra = event.extra.clone();
-    if has_options {
-        extra[0] = None;
-    }
-    extra.iter().any(Option::is_some).then(|| extra.into())
+    let [first, others @ ..] = &event.extra;
+    let first = first.as_ref().filter(|_| !has_options);
+    let extra = || std::iter::once(first).chain(others.iter().map(Option::as_ref));
+    extra().any(|text| text.is_some()).then(|| extra().map(Option::<&String>::cloned).collect())
 }
 
 fn internal() -> Refusal {

@@ -10,9 +10,8 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tidemill_common::api::{
-    GrabRequest, GrabResponse, GrabbedJob, ResultAnswer, ResultItem, Where, WorkerState, parse,
-};
+use serde::Serialize;
+use tidemill_common::api::{GrabRequest, GrabResponse, ResultAnswer, ResultItem, Where, WorkerState, parse};
 use tidemill_common::id::QueueName;
 use tidemill_common::lease::Lease;
 use tokio::time::{Instant, timeout};
@@ -20,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::auth::{Caller, Scope};
 use super::body;
 use super::forward::{Call, Passport};
-use super::job;
+use super::job::Jobs;
 use super::problem::Refusal;
 use super::results::{self, hand_in};
 use super::state::ApiState;
@@ -62,7 +61,7 @@ pub(super) async fn grab(
     let worker = Worker { state: &state, passport: &passport, request: &request, held_back };
     if state.shutdown.is_wanted() {
         let answers = hand_in(&state, &caller, &passport, results).await;
-        return Ok(worker.closing(Vec::new(), answers));
+        return Ok(worker.closing(&Jobs::NONE, answers));
     }
     if let [source] = sources.as_slice()
         && results.iter().all(|item| is_of(source, item))
@@ -127,6 +126,14 @@ fn nobody(queue: &str) -> Refusal {
     Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
 }
 
+/// Written as a [`GrabResponse`] is.
+#[derive(Serialize)]
+struct GrabAnswer<'a> {
+    jobs: &'a Jobs,
+    results: Vec<ResultAnswer>,
+    state: WorkerState,
+}
+
 /// One worker's request.
 struct Worker<'a> {
     state: &'a ApiState,
@@ -137,13 +144,13 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn answer(&self, jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
+    fn answer(&self, jobs: &Jobs, results: Vec<ResultAnswer>) -> Response {
         let state = self.state.steering.state(self.request.worker.instance.0);
-        body::ok(GrabResponse { jobs, results, state }).into_response()
+        body::ok(GrabAnswer { jobs, results, state }).into_response()
     }
 
     /// An answer of a process that is about to leave: the next request goes elsewhere.
-    fn closing(&self, jobs: Vec<GrabbedJob>, results: Vec<ResultAnswer>) -> Response {
+    fn closing(&self, jobs: &Jobs, results: Vec<ResultAnswer>) -> Response {
         let mut response = self.answer(jobs, results);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
@@ -159,8 +166,8 @@ impl Worker<'_> {
         match source.route.handle.grab(self.order(Duration::ZERO), named).await {
             Ok(Answered::Grab { jobs, results: answers }) => {
                 let leases = results.iter().map(|item| item.lease.clone()).collect();
-                let jobs = jobs_of(&source.name, jobs)?;
-                Ok(Some(self.answer(jobs, results::answers(leases, answers)?)))
+                let jobs = Jobs::Here(source.name.clone(), jobs);
+                Ok(Some(self.answer(&jobs, results::answers(leases, answers)?)))
             }
             Ok(Answered::Refused(_)) => Ok(None),
             Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
@@ -176,7 +183,7 @@ impl Worker<'_> {
         tokio::select! {
             relayed = relayed => relayed,
             // Results never wait for jobs, and their answers must be told.
-            () = self.leaving(), if !has_results => Ok(self.closing(Vec::new(), Vec::new())),
+            () = self.leaving(), if !has_results => Ok(self.closing(&Jobs::NONE, Vec::new())),
         }
     }
 
@@ -195,23 +202,23 @@ impl Worker<'_> {
         let answers =
             if has_results { hand_in(self.state, caller, self.passport, results).await } else { Vec::new() };
         match self.fetch(sources, wait).await {
-            Ok(jobs) if self.state.shutdown.is_wanted() => Ok(self.closing(jobs, answers)),
+            Ok(jobs) if self.state.shutdown.is_wanted() => Ok(self.closing(&jobs, answers)),
             Ok(jobs) => {
                 if jobs.is_empty() && !pause.is_zero() {
                     // An error says that the time is over.
                     drop(timeout(pause, self.leaving()).await);
                 }
-                Ok(self.answer(jobs, answers))
+                Ok(self.answer(&jobs, answers))
             }
             // What became of the results must be told.
-            Err(_) if has_results => Ok(self.answer(Vec::new(), answers)),
+            Err(_) if has_results => Ok(self.answer(&Jobs::NONE, answers)),
             Err(refusal) => Err(refusal),
         }
     }
 
     /// Jobs of the first queue that has some. Only if none has: waits at all of them, and leaves the others when the
     /// first one answers; a lease they may have granted in that very moment is given back by their owners.
-    async fn fetch(&self, sources: &[Source], wait: Duration) -> Result<Vec<GrabbedJob>, Refusal> {
+    async fn fetch(&self, sources: &[Source], wait: Duration) -> Result<Jobs, Refusal> {
         let end = Instant::now() + wait;
         let mut open: Vec<&Source> = sources.iter().collect();
         if sources.len() > 1 {
@@ -228,7 +235,7 @@ impl Worker<'_> {
             }
             match refused {
                 Some(refusal) if empty.is_empty() => return Err(refusal),
-                _ if wait.is_zero() => return Ok(Vec::new()),
+                _ if wait.is_zero() => return Ok(Jobs::NONE),
                 _ => open = empty,
             }
         }
@@ -240,16 +247,16 @@ impl Worker<'_> {
             tokio::select! {
                 next = asked.next() => match next {
                     Some((source, Ok(jobs))) if !jobs.is_empty() => return Ok(self.got(source, jobs)),
-                    Some((_, Ok(_))) => answer = Some(Ok(Vec::new())),
+                    Some((_, Ok(_))) => answer = Some(Ok(Jobs::NONE)),
                     Some((_, Err(refusal))) => answer = Some(answer.unwrap_or(Err(refusal))),
-                    None => return answer.unwrap_or(Ok(Vec::new())),
+                    None => return answer.unwrap_or(Ok(Jobs::NONE)),
                 },
-                () = self.leaving(), if !left.is_zero() => return Ok(Vec::new()),
+                () = self.leaving(), if !left.is_zero() => return Ok(Jobs::NONE),
             }
         }
     }
 
-    fn got(&self, source: &Source, jobs: Vec<GrabbedJob>) -> Vec<GrabbedJob> {
+    fn got(&self, source: &Source, jobs: Jobs) -> Jobs {
         if let Some(number) = self.request.request {
             self.state.repeats.remember(self.request.worker.instance.0, number, source.name.clone());
         }
@@ -257,7 +264,7 @@ impl Worker<'_> {
     }
 
     /// Asks one queue's owner for jobs.
-    async fn ask(&self, source: &Source, wait: Duration) -> Result<Vec<GrabbedJob>, Refusal> {
+    async fn ask(&self, source: &Source, wait: Duration) -> Result<Jobs, Refusal> {
         match &source.owner {
             Owner::Here => self.here(&source.name, &source.route.handle, wait).await,
             Owner::There(address) => {
@@ -267,26 +274,21 @@ impl Worker<'_> {
                     results: Vec::new(),
                     ..self.request.clone()
                 };
-                Ok(self.call(address, wait).ask::<GrabResponse>(&request).await?.jobs)
+                Ok(Jobs::There(self.call(address, wait).ask::<GrabResponse>(&request).await?.jobs))
             }
             Owner::Nobody => Err(nobody(source.name.as_str())),
         }
     }
 
-    async fn here(
-        &self,
-        name: &QueueName,
-        handle: &QueueHandle,
-        wait: Duration,
-    ) -> Result<Vec<GrabbedJob>, Refusal> {
+    async fn here(&self, name: &QueueName, handle: &QueueHandle, wait: Duration) -> Result<Jobs, Refusal> {
         let answered = tokio::select! {
             // What was granted in the same moment is handed out.
             biased;
             answered = handle.grab(self.order(wait), Vec::new()) => answered,
-            () = self.ordered(), if !wait.is_zero() => return Ok(Vec::new()),
+            () = self.ordered(), if !wait.is_zero() => return Ok(Jobs::NONE),
         };
         match answered {
-            Ok(Answered::Grab { jobs, .. }) => jobs_of(name, jobs),
+            Ok(Answered::Grab { jobs, .. }) => Ok(Jobs::Here(name.clone(), jobs)),
             Ok(Answered::Refused(why)) => Err(Refusal::fault("", why)),
             Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
                 Err(nobody(name.as_str()))
@@ -334,10 +336,6 @@ fn filter(wanted: &Where) -> Filter {
         coalesce_key: wanted.coalesce_key.clone(),
         args: wanted.args.as_ref().and_then(|args| serde_json::from_str(args.get()).ok()),
     }
-}
-
-fn jobs_of(queue: &QueueName, jobs: Vec<crate::engine::Granted>) -> Result<Vec<GrabbedJob>, Refusal> {
-    jobs.into_iter().map(|granted| job::grabbed(queue, granted)).collect()
 }
 
 fn millis(duration: Duration) -> u64 {
