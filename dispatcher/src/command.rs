@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::engine::Sighting;
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Beat, Counts, Grab, RequestId};
+use crate::engine::{Answered, Beat, Counts, Grab, Granted, RequestId};
 
 /// A result names a lease; `None` if the text was no token at all.
 pub type NamedLease = Option<Lease>;
@@ -31,6 +31,8 @@ pub enum Command {
     Doubt,
     /// The client is gone: its grab waits no longer.
     HangUp { request: RequestId },
+    /// These jobs were answered, and nobody has read that: their leases are given back.
+    Undelivered { jobs: Vec<Granted> },
     /// What the owner knows of this job.
     Look { job: i64, reply: Reply<Looked> },
     /// Who holds leases, and how many.
@@ -140,29 +142,130 @@ impl QueueHandle {
         self.ask(|_, reply| Command::Count { reply }).await
     }
 
-    /// If this future is dropped before the answer, the server is told that nobody listens any more.
-    async fn ask<T>(&self, command: impl FnOnce(RequestId, Reply<T>) -> Command) -> Result<T, Unavailable> {
+    /// If this future is dropped before the answer is read, the server is told that nobody listens any more.
+    async fn ask<T: Unread>(
+        &self,
+        command: impl FnOnce(RequestId, Reply<T>) -> Command,
+    ) -> Result<T, Unavailable> {
         let request = RequestId(NEXT_REQUEST.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
         self.0.send(command(request, reply)).await.map_err(|_| Unavailable)?;
-        let mut guard = HangUp { server: &self.0, request, answered: false };
-        let answer = answer.await.map_err(|_| Unavailable);
-        guard.answered = true;
+        let mut waiting = Waiting { server: &self.0, request, answer: Some(answer) };
+        let answer = match &mut waiting.answer {
+            Some(answer) => answer.await.map_err(|_| Unavailable),
+            None => Err(Unavailable),
+        };
+        waiting.answer = None;
         answer
     }
 }
 
-struct HangUp<'a> {
-    server: &'a mpsc::Sender<Command>,
-    request: RequestId,
-    answered: bool,
+/// What must not be lost with an answer that nobody reads.
+trait Unread: Sized {
+    /// Leases that were granted in it.
+    fn granted(self) -> Vec<Granted> {
+        Vec::new()
+    }
 }
 
-impl Drop for HangUp<'_> {
-    fn drop(&mut self) {
-        if !self.answered {
-            // A full channel loses the hint only: the answer then finds nobody, and its leases are given back.
-            drop(self.server.try_send(Command::HangUp { request: self.request }));
+impl Unread for Answered {
+    fn granted(self) -> Vec<Granted> {
+        match self {
+            Self::Grab { jobs, .. } => jobs,
+            Self::Results(_) | Self::Heartbeat(_) | Self::Lent { .. } | Self::Refused(_) => Vec::new(),
         }
+    }
+}
+
+impl Unread for Looked {}
+impl Unread for Counts {}
+impl Unread for Vec<(Arc<Holder>, u64)> {}
+
+/// Somebody waits for an answer; `None`: it is read.
+struct Waiting<'a, T: Unread> {
+    server: &'a mpsc::Sender<Command>,
+    request: RequestId,
+    answer: Option<oneshot::Receiver<T>>,
+}
+
+impl<T: Unread> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        let Some(mut answer) = self.answer.take() else { return };
+        // From here on the server notices by itself that nobody listens. Before, it may have answered already.
+        answer.close();
+        let jobs = answer.try_recv().map(Unread::granted).unwrap_or_default();
+        let command = if jobs.is_empty() {
+            Command::HangUp { request: self.request }
+        } else {
+            Command::Undelivered { jobs }
+        };
+        // A full channel loses the hint only: these leases are given out again when they end.
+        drop(self.server.try_send(command));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::engine::Micros;
+
+    fn grab() -> Grab {
+        let holder = Arc::new(Holder { instance: uuid::Uuid::new_v4(), host: String::new(), pid: 1 });
+        Grab {
+            types: None,
+            max: 1,
+            lease_ms: None,
+            wait_ms: 100,
+            transactional: false,
+            number: None,
+            filter: None,
+            holder,
+        }
+    }
+
+    fn granted() -> Granted {
+        Granted {
+            lease: "l-1-1-1-7-0-1-00000000000000aa".parse().unwrap(),
+            ends_at: Micros(2),
+            inserted_at: Micros(1),
+            max_attempts: 3,
+            previous: None,
+            progress: None,
+            event: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn jobs_that_were_answered_and_not_read_are_given_back() {
+        let (handle, mut commands) = QueueHandle::channel(4);
+        let mut asked = Box::pin(handle.grab(grab(), Vec::new()));
+        assert!((&mut asked).now_or_never().is_none());
+        let Ok(Command::Grab { reply, .. }) = commands.try_recv() else { panic!("no grab") };
+        reply.send(Answered::Grab { jobs: vec![granted()], results: Vec::new() }).unwrap();
+        drop(asked);
+        let Ok(Command::Undelivered { jobs }) = commands.try_recv() else { panic!("nothing given back") };
+        assert_eq!(jobs[0].lease, granted().lease);
+        assert!(commands.try_recv().is_err());
+    }
+
+    #[test]
+    fn who_leaves_before_the_answer_hangs_up_and_who_reads_it_says_nothing() {
+        let (handle, mut commands) = QueueHandle::channel(4);
+        let mut asked = Box::pin(handle.grab(grab(), Vec::new()));
+        assert!((&mut asked).now_or_never().is_none());
+        let Ok(Command::Grab { request, reply, .. }) = commands.try_recv() else { panic!("no grab") };
+        drop(asked);
+        assert!(matches!(commands.try_recv(), Ok(Command::HangUp { request: of }) if of == request));
+        assert!(reply.is_closed());
+
+        let mut asked = Box::pin(handle.grab(grab(), Vec::new()));
+        assert!((&mut asked).now_or_never().is_none());
+        let Ok(Command::Grab { reply, .. }) = commands.try_recv() else { panic!("no grab") };
+        reply.send(Answered::Grab { jobs: vec![granted()], results: Vec::new() }).unwrap();
+        assert!(matches!((&mut asked).now_or_never(), Some(Ok(Answered::Grab { .. }))));
+        drop(asked);
+        assert!(commands.try_recv().is_err());
     }
 }

@@ -144,6 +144,7 @@ impl Owned {
                 self.engine.hang_up(request);
                 self.replies.remove(&request);
             }
+            Command::Undelivered { jobs } => self.engine.undelivered(&jobs),
             Command::Look { job, reply } => {
                 let (sighting, progress) = (self.engine.find(job), self.engine.progress(job));
                 drop(reply.send(Looked { sighting, progress }));
