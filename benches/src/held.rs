@@ -1,11 +1,13 @@
 //! What every step of the log costs before and under a snapshot that somebody holds: nothing that was updated or deleted
-//! meanwhile can be cleaned up.
+//! meanwhile can be cleaned up. A second database does the same at the same time without one: what becomes slower there,
+//! too, is the machine.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tidemill_common::db::{Session, Type};
+use tidemill_common::testing::TestDb;
 use tokio::time::MissedTickBehavior;
 
 use crate::rig::Rig;
@@ -28,32 +30,43 @@ type Call = (&'static str, Instant, u64);
 /// Measures for a tenth of `hold` (a minute at most, ten seconds at least) without the snapshot, then for `hold` with it;
 /// compared is the last part of it, of the same length.
 pub(crate) async fn run(hold: Duration) -> Result<()> {
-    let mut rig = Rig::new().await?;
-    rig.session.batch("make a log", "select pgq.create_queue('held'); select pgq.force_tick('held')").await?;
-    rig.tick().await?;
-    rig.session.batch("register", "select pgq.register_consumer('held', 'bench')").await?;
+    let rig = Rig::new().await?;
+    // A snapshot concerns its own database.
+    let twin = rig.cluster.database().await;
+    for db in [&rig.db, &twin] {
+        let mut session = db.session("tidemill-bench");
+        session.batch("make a log", "select pgq.create_queue('held'); select pgq.force_tick('held')").await?;
+        session.query("tick", "select * from tidemill.tick_pass()", &[]).await?;
+        session.batch("register", "select pgq.register_consumer('held', 'bench')").await?;
+    }
 
     let span = (hold / 10).clamp(Duration::from_secs(10), Duration::from_secs(60));
     // The first calls of a session plan their statements.
     let before = Instant::now() + span / 2;
     let holds = before + span;
     let end = holds + hold.max(span);
-    let (inserts, batches, ()) =
-        tokio::try_join!(insert(&rig, end), consume(&rig, end), hold_snapshot(&rig, holds, end))?;
+    let (held, free, ()) =
+        tokio::try_join!(work(&rig.db, end), work(&twin, end), hold_snapshot(&rig.db, holds, end))?;
 
-    let calls: Vec<Call> = inserts.into_iter().chain(batches).collect();
-    let p50 = |step, from, to| median(&calls, step, from, to).context("nothing was measured");
-    let table = STEPS.map(|step| {
-        let (before, under) = (p50(step, before, holds)?, p50(step, end - span, end)?);
-        anyhow::Ok(Line { step, before, under })
-    });
+    let p50 = |calls: &[Call], step, from, to| median(calls, step, from, to).context("nothing was measured");
+    let both =
+        |calls, step| anyhow::Ok((p50(calls, step, before, holds)?, p50(calls, step, end - span, end)?));
+    let table =
+        STEPS.map(|step| anyhow::Ok(Line { step, held: both(&held, step)?, free: both(&free, step)? }));
     report(hold, table.into_iter().collect::<Result<Vec<_>>>()?);
     Ok(())
 }
 
+/// Everything that happens in one database.
+async fn work(db: &TestDb, end: Instant) -> Result<Vec<Call>> {
+    let (mut calls, batches) = tokio::try_join!(insert(db, end), consume(db, end))?;
+    calls.extend(batches);
+    Ok(calls)
+}
+
 /// Inserts at a steady pace until `end`.
-async fn insert(rig: &Rig, end: Instant) -> Result<Vec<Call>> {
-    let mut session = rig.db.session("tidemill-bench-producer");
+async fn insert(db: &TestDb, end: Instant) -> Result<Vec<Call>> {
+    let mut session = db.session("tidemill-bench-producer");
     let (mut calls, mut clock) = (Vec::new(), clock(INSERTS));
     while Instant::now() < end {
         clock.tick().await;
@@ -67,9 +80,9 @@ async fn insert(rig: &Rig, end: Instant) -> Result<Vec<Call>> {
 }
 
 /// Ticks and consumes at a steady pace until `end`.
-async fn consume(rig: &Rig, end: Instant) -> Result<Vec<Call>> {
-    let mut ticker = rig.db.session("tidemill-bench-ticker");
-    let mut session = rig.db.session("tidemill-bench-consumer");
+async fn consume(db: &TestDb, end: Instant) -> Result<Vec<Call>> {
+    let mut ticker = db.session("tidemill-bench-ticker");
+    let mut session = db.session("tidemill-bench-consumer");
     let (mut calls, mut clock) = (Vec::new(), clock(BATCHES));
     while Instant::now() < end {
         clock.tick().await;
@@ -102,9 +115,9 @@ async fn timed(
 }
 
 /// Holds a snapshot from `from` to `end`, as a report or an idle session of somebody else does it.
-async fn hold_snapshot(rig: &Rig, from: Instant, end: Instant) -> Result<()> {
+async fn hold_snapshot(db: &TestDb, from: Instant, end: Instant) -> Result<()> {
     tokio::time::sleep_until(from.into()).await;
-    let client = rig.db.client().await;
+    let client = db.client().await;
     client.batch_execute("begin isolation level repeatable read; select 1").await?;
     tokio::time::sleep_until(end.into()).await;
     client.batch_execute("commit").await?;
@@ -124,29 +137,39 @@ fn median(calls: &[Call], step: &str, from: Instant, to: Instant) -> Option<u64>
     micros.get(micros.len() / 2).copied()
 }
 
-/// p50 of one step, in microseconds.
+/// p50 of one step, in microseconds, before and under the snapshot; and in the other database at these times.
 struct Line {
     step: &'static str,
-    before: u64,
-    under: u64,
+    held: (u64, u64),
+    free: (u64, u64),
 }
 
 impl Line {
+    /// How much slower it became than where nobody holds anything.
     fn ratio(&self) -> f64 {
-        self.under as f64 / self.before as f64
+        let slower = |(before, under): (u64, u64)| under as f64 / before as f64;
+        slower(self.held) / slower(self.free)
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { step, before, under } = self;
-        write!(f, "  {step:<12} p50 {before:>6} µs before, {under:>6} µs under it, ratio {:.2}", self.ratio())
+        let Self { step, held: (before, under), free: (first, last) } = self;
+        write!(
+            f,
+            "  {step:<12} p50 {before:>6} µs before, {under:>6} µs under it; without one {first:>6} and {last:>6}; \
+             ratio {:.2}",
+            self.ratio()
+        )
     }
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the program is for")]
 fn report(hold: Duration, table: Vec<Line>) {
-    println!("a snapshot held for {} s, 2000 events/s, 10 batches/s", hold.as_secs());
+    println!(
+        "a snapshot held for {} s in one of two databases, each 2000 events/s, 10 batches/s",
+        hold.as_secs()
+    );
     for line in &table {
         println!("{line}{}", if line.ratio() > LIMIT { "  OVER THE LIMIT of 1.20" } else { "" });
     }

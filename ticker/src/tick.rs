@@ -33,6 +33,24 @@ pub struct Timing {
     pub maintain: Duration,
 }
 
+/// What a look that found nothing saw was not what the watch had read last: mostly it was newer.
+#[derive(Debug)]
+struct Doubt {
+    visible: i64,
+    /// When the next look is meant to be. Who comes before was woken.
+    from: Instant,
+    /// When something is due.
+    until: Instant,
+}
+
+impl Doubt {
+    /// If the watch has read the same since, another look would find nothing again. Returns until when to sleep.
+    fn is_gone(self, member: &Member, now: Instant) -> Option<Duration> {
+        let Self { visible, from, until } = self;
+        (from <= now && now < until && member.sleep(visible)).then(|| until - now)
+    }
+}
+
 /// Looks whether there is anything to do, and if so, takes the term and ticks all queues of a database in one call.
 /// While events come, another pass follows after the shortest interval, without a look; then the waits grow; then the
 /// database sleeps until a transaction ends on its server or something is due.
@@ -47,6 +65,7 @@ pub struct Tick {
     rotate: Errand,
     member: Option<Member>,
     looked: Option<Instant>,
+    doubt: Option<Doubt>,
     /// When an idle queue is due for a tick: until then, every tick is of one with news.
     idle_until: Option<Instant>,
     status_read: Option<Instant>,
@@ -78,6 +97,7 @@ impl Tick {
             rotate: Errand::new(rotate, maintain, maintain * 8),
             member: None,
             looked: None,
+            doubt: None,
             idle_until: None,
             status_read: None,
             waiting_since: None,
@@ -91,6 +111,9 @@ impl Tick {
             return Err(StepError::retry(Unreplicated));
         }
         let now = Instant::now();
+        if let Some(left) = self.doubt.take().and_then(|doubt| doubt.is_gone(self.member.as_ref()?, now)) {
+            return Ok(Progress::Rest(left));
+        }
         let is_due = self.idle_until.is_some_and(|until| now >= until) && database.is_serving();
         let has_looked = self.looked.is_some_and(|looked| looked.elapsed() < self.pace.longest());
         // With traffic, and when idle queues are due, a pass is the look: it costs no more.
@@ -205,9 +228,13 @@ impl Tick {
     fn rest(&mut self, look: &Look) -> Progress {
         let dues = [look.tick_in, self.promote.next(look.promote_in), self.rotate.next(look.maintain_in)];
         let due = dues.into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
-        let sleeps =
-            self.pace.may_sleep() && self.member.as_ref().is_some_and(|member| member.sleep(look.visible));
-        Progress::Rest(if sleeps { due } else { jittered(self.pace.wait()).min(due) })
+        let may_sleep = self.pace.may_sleep();
+        if may_sleep && self.member.as_ref().is_some_and(|member| member.sleep(look.visible)) {
+            return Progress::Rest(due);
+        }
+        let (now, wait) = (Instant::now(), jittered(self.pace.wait()).min(due));
+        self.doubt = may_sleep.then(|| Doubt { visible: look.visible, from: now + wait, until: now + due });
+        Progress::Rest(wait)
     }
 
     /// What a pass did, for metrics and logs. Returns how many ticks it cut, and how many new events it found.
@@ -255,6 +282,7 @@ impl Step for Tick {
         if turn.is_err() {
             // Nothing is known any more about what was seen before.
             self.looked = None;
+            self.doubt = None;
             self.idle_until = None;
         }
         self.metrics.trouble(self.database.name(), turn.as_ref().err().map(Trouble::of));
