@@ -130,8 +130,8 @@ impl Active<'_> {
 }
 
 /// Idle queues of all databases are due at the same time; they are ticked within so long. Each of these commits
-/// costs the others a look: the sooner all is over, the fewer.
-const SPREAD: Duration = Duration::from_millis(100);
+/// costs the others a look: the sooner all is over, the fewer; but those of hundreds at once cost more each.
+const SPREAD: Duration = Duration::from_millis(250);
 /// SQLSTATE of a call whose term had ended.
 const TERM_OVER: &str = "TM001";
 
