@@ -45,8 +45,11 @@ pub(crate) async fn run(hold: Duration) -> Result<()> {
     let before = Instant::now() + span / 2;
     let holds = before + span;
     let end = holds + hold.max(span);
-    let (held, free, ()) =
-        tokio::try_join!(work(&rig.db, end), work(&twin, end), hold_snapshot(&rig.db, holds, end))?;
+    let (held, free, ()) = tokio::try_join!(
+        Box::pin(work(&rig.db, end)),
+        Box::pin(work(&twin, end)),
+        Box::pin(hold_snapshot(&rig.db, holds, end))
+    )?;
 
     let p50 = |calls: &[Call], step, from, to| median(calls, step, from, to).context("nothing was measured");
     let both =

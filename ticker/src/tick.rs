@@ -45,7 +45,7 @@ struct Doubt {
 
 impl Doubt {
     /// If the watch has read the same since, another look would find nothing again. Returns until when to sleep.
-    fn is_gone(self, member: &Member, now: Instant) -> Option<Duration> {
+    fn resolve(self, member: &Member, now: Instant) -> Option<Duration> {
         let Self { visible, from, until } = self;
         (from <= now && now < until && member.sleep(visible)).then(|| until - now)
     }
@@ -111,13 +111,14 @@ impl Tick {
             return Err(StepError::retry(Unreplicated));
         }
         let now = Instant::now();
-        if let Some(left) = self.doubt.take().and_then(|doubt| doubt.is_gone(self.member.as_ref()?, now)) {
+        if let Some(left) = self.doubt.take().and_then(|doubt| doubt.resolve(self.member.as_ref()?, now)) {
             return Ok(Progress::Rest(left));
         }
         let is_due = self.idle_until.is_some_and(|until| now >= until) && database.is_serving();
         let has_looked = self.looked.is_some_and(|looked| looked.elapsed() < self.pace.longest());
         // With traffic, and when idle queues are due, a pass is the look: it costs no more.
-        if !is_due && !(self.pace.is_busy() && has_looked) {
+        let looks = !is_due && (!self.pace.is_busy() || !has_looked);
+        if looks {
             let (look, server) = database.look().await?;
             let now = Instant::now();
             self.looked = Some(now);
