@@ -14,13 +14,15 @@ pub(crate) async fn database() -> (TestDb, Client) {
     (db, client)
 }
 
-/// A database in a cluster in which no other test runs meanwhile: a transaction that is open anywhere in a cluster
-/// holds rotation back.
+/// A database in a cluster in which no other test runs meanwhile, nor autovacuum: a transaction that is open anywhere in a
+/// cluster holds rotation back.
 pub(crate) async fn alone() -> (TestDb, Client, MutexGuard<'static, ()>) {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::const_new(());
+    // Off would have pgq.maint_operations list tables to vacuum.
+    let quiet = || Cluster::private_with(&[("autovacuum_naptime", "1d")]);
     let turn = TURN.lock().await;
-    let db = CLUSTER.get_or_init(Cluster::private).database().await;
+    let db = CLUSTER.get_or_init(quiet).database().await;
     let client = db.client().await;
     (db, client, turn)
 }
