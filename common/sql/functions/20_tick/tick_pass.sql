@@ -61,8 +61,7 @@ begin
                 continue;
             end if;
             -- Sequence and last tick again, now that no other ticker moves them; the snapshot comes after.
-            select coalesce(pg_sequence_last_value(q.queue_event_seq::regclass), 0),
-                   t.tick_snapshot, t.tick_event_seq
+            select coalesce(pg_sequence_last_value(q.queue_event_seq::regclass), 0), t.tick_snapshot, t.tick_event_seq
             into q.event_seq, q.tick_snapshot, v_known
             from (select 1) one left join lateral (
                 select * from pgq.tick l
