@@ -115,7 +115,7 @@ pub(super) fn script(options: &InstallOptions) -> String {
     let (log, ours): (Vec<_>, Vec<_>) = FILES
         .iter()
         .filter(|(name, _)| name.starts_with("functions/"))
-        .partition(|(_, text)| text.contains("create or replace function pgq."));
+        .partition(|(_, text)| text.lines().any(|line| line.starts_with("create or replace function pgq.")));
     for (name, text) in ours {
         push(&mut sql, format_args!("\n-- {name}\n{text}"));
     }
@@ -161,7 +161,8 @@ begin isolation level read committed;
 set local client_min_messages = warning;
 set local check_function_bodies = off;
 set local search_path = pg_catalog, pg_temp;
-do $install$ begin perform pg_advisory_xact_lock(7465003); end $install$;
+-- One installation at a time; and none while somebody makes or drops a queue, which also locks what is locked below.
+do $install$ begin perform pg_advisory_xact_lock(7465003); perform pg_advisory_xact_lock(7465004); end $install$;
 create schema if not exists tidemill;
 create table if not exists tidemill.migration (
     version    integer primary key,

@@ -27,14 +27,13 @@ async fn every_function_pins_its_search_path() {
             "pgq.jsontriga()",
             "pgq.logutriga()",
             "pgq.sqltriga()",
-            "tidemill.insert_group_0(integer,integer,bigint,text,text,text,text,text,text,text)",
-            "tidemill.insert_static(bigint,text,text,text,text,text,text,text)"
+            "tidemill.insert_queue_1(bigint,bigint,text,text,text,text,text,text)"
         ]
     );
     let open: Vec<String> = all(
         &client,
         "select p.proname::text from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-         where p.proname ~ '^insert_(group|static)' and a.grantee <> p.proowner",
+         where p.proname ~ '^insert_queue' and a.grantee <> p.proowner",
     )
     .await;
     assert_eq!(open, [""; 0]);

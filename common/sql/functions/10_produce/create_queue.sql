@@ -48,7 +48,8 @@ begin
 
     perform pgq.grant_perms(i_queue_name);
     perform pgq.tune_storage(i_queue_name);
-    perform tidemill.make_inserts(array[v_id >> 4]);
+    perform tidemill.make_insert_queue(v_id);
+    perform tidemill.make_insert_event();
     perform pg_advisory_xact_lock(7465001, v_id);
     perform tidemill.cut_tick(v_id, 0);
     return 1;

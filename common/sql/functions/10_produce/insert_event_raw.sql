@@ -1,6 +1,6 @@
 -- insert_event_raw: put one event of any kind into a queue, by a dynamic statement. Returns the event's id.
--- Callers: pgq_admin; the functions behind insert_event (see make_inserts), which insert a plain event into a queue they
--- know themselves, in the same order, and leave the rest to this one. Locks: the event table, as any insert does.
+-- Callers: pgq_admin; insert_event (see make_inserts) for all but plain events of queues that it knows. Locks: the event
+-- table, as any insert does.
 --
 -- The order matters: transaction id, then the queue's row in a later statement, then the event sequence. So an event
 -- whose number a tick has already counted belongs to a transaction which that tick's snapshot knows as in progress, and

@@ -1,40 +1,32 @@
--- make_inserts: writes the functions by which insert_event inserts without a dynamic statement: tidemill.insert_group_<n>
--- for the queues n * 16 to n * 16 + 15, and tidemill.insert_static, which finds the group.
--- Callers: create_queue, the trigger below, the installer. Locks: advisory lock 7465004, because two transactions that
--- replace one function at a time fail ("tuple concurrently updated").
+-- make_inserts: writes the functions by which an event is inserted with one statement: pgq.insert_event with seven
+-- arguments, which finds the queue's name by halving a list, and tidemill.insert_queue_<id>, which has the INSERT. So
+-- nothing is read for an event, and no statement is planned for it.
+-- Callers: the installer; create_queue and pgq.queue's own trigger write those of one queue. Locks: advisory lock 7465004 (see
+-- make_insert_event), then pgq.queue, against changes of queues meanwhile.
 --
--- Sixteen queues a function: making a queue in a database with many then writes a few kilobytes, and other sessions
--- compile and plan only that again. A function is replaced only if its text is another one.
---
--- A session may still run the text from before: the functions therefore go by the queue's id, which is never used again,
--- and each looks whether it is the one it knows. What it does not know goes to insert_event_raw.
-create or replace function tidemill.make_inserts(i_groups integer[] default null)
+-- Why no event goes into a table that was rotated out for good: a rotation writes the queue's function anew. Sessions
+-- hear of it when they take a lock. insert_event takes the transaction's id, then an event number, which locks the
+-- sequence, and only then looks for the text of the queue's function. So whose transaction id is later than the switch
+-- known to all (queue_switch_step2) has heard of it. Should one write under the old name all the same, it is read and
+-- kept like any event written under a stale name (see batch_event_tables, rotate).
+create or replace function tidemill.make_inserts()
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set check_function_bodies = off
 as $$
 declare
-    v_groups integer[];
-    v_group  integer;
-    v_before text;
-    v_name   text;
+    v_name text;
 begin
     perform pg_advisory_xact_lock(7465004);
-    select coalesce(array_agg(distinct queue_id >> 4), '{}') into v_groups from pgq.queue;
-    foreach v_group in array coalesce(i_groups, v_groups) loop
-        perform tidemill.make_insert('insert_group_' || v_group, 'i_queue integer, i_table integer, ',
-                                     tidemill.insert_group_source(v_group));
-    end loop;
-    v_before := coalesce((select prosrc from pg_proc
-                          where proname = 'insert_static' and pronamespace = 'tidemill'::regnamespace), '');
-    perform tidemill.make_insert('insert_static', '', tidemill.insert_static_source(v_groups));
-
-    -- Functions without a queue go when the function that finds them has forgotten them in an earlier transaction.
+    lock table pgq.queue in share row exclusive mode;
+    perform tidemill.make_insert_queue(q.queue_id) from pgq.queue q order by q.queue_id;
+    perform tidemill.make_insert_event(true);
+    -- Those of queues that are gone, and the generated functions of earlier versions.
     for v_name in
         select p.oid::regprocedure::text from pg_proc p
-        where p.pronamespace = 'tidemill'::regnamespace and p.proname ~ '^insert_group_[0-9]+$'
-          and substr(p.proname, 14)::bigint <> all (v_groups) and strpos(v_before, p.proname || '(') = 0
+        where p.pronamespace = 'tidemill'::regnamespace
+          and p.proname ~ '^insert_(static|(group|queue)_[0-9]+)$'
+          and p.proname not in (select 'insert_queue_' || q.queue_id from pgq.queue q)
     loop
         execute format('drop function %s', v_name);
     end loop;
