@@ -16,9 +16,11 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_txid  bigint := txid_current();
-    v_wrong text;
-    q       record;
+    v_txid    bigint := txid_current();
+    v_wrong   text;
+    v_columns text;
+    v_arrays  text;
+    q         record;
 begin
     if i_queue is null then
         raise exception 'Queue name must not be NULL';
@@ -51,9 +53,16 @@ begin
              e (type, data, extra1, extra2, extra3, extra4);
         return;
     end if;
+    -- Only the arrays that are there: each is laid out as a table of its own before the first row is read.
+    select coalesce(string_agg(', ev_extra' || e.n, '' order by e.n), ''),
+           coalesce(string_agg(', $' || 4 + e.n, '' order by e.n), '')
+    into v_columns, v_arrays
+    from unnest(array[i_extra1 is not null, i_extra2 is not null, i_extra3 is not null, i_extra4 is not null])
+         with ordinality e (given, n)
+    where e.given;
     return query execute format(
-        'insert into %s (ev_id, ev_time, ev_txid, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4)'
-        ' select nextval($1), now(), $2, e.* from unnest($3, $4, $5, $6, $7, $8) e returning ev_id', q.cur_table)
+        'insert into %s (ev_id, ev_time, ev_txid, ev_type, ev_data%s)'
+        ' select nextval($1), now(), $2, e.* from unnest($3, $4%s) e returning ev_id', q.cur_table, v_columns, v_arrays)
     using q.queue_event_seq::regclass, v_txid, i_types, i_data, i_extra1, i_extra2, i_extra3, i_extra4;
 end
 $$;
