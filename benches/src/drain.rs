@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -26,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::measure::{Cost, Meter};
 use crate::rig::{QUEUE, Rig};
 use crate::{baseline, compare, graphile, sdk};
@@ -183,18 +183,17 @@ pub(crate) async fn dispatcher(rig: &Rig, client: &reqwest::Client) -> Result<Se
 
 /// The real binary, and clients over loopback.
 async fn http(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
-    let client = reqwest::Client::new();
-    let service = dispatcher(rig, &client).await?;
-    let url = format!("http://{}/v1/grab", service.http_address());
+    let service = dispatcher(rig, &reqwest::Client::new()).await?;
+    let address = service.http_address().to_string();
     let pid = u32::try_from(service.pid())?;
     let meter = Meter::start(rig.cluster, &mut rig.session, &[std::process::id(), pid]).await?;
     // Only now is there anything to read: reading the log is part of the cost.
     rig.tick().await?;
     let done = Arc::new(AtomicU64::new(0));
     let clients = (0..CLIENTS).map(|_| {
-        let (client, url, done) = (client.clone(), url.clone(), Arc::clone(&done));
+        let (address, done) = (address.clone(), Arc::clone(&done));
         #[expect(clippy::disallowed_methods, reason = "clients of their own, as workers are")]
-        let client = tokio::spawn(async move { http_client(&client, &url, &done, jobs, batch).await });
+        let client = tokio::spawn(async move { http_client(&address, &done, jobs, batch).await });
         async move { client.await? }
     });
     try_join_all(clients).await?;
@@ -240,21 +239,15 @@ struct GotAnswer<'a> {
     answer: &'a str,
 }
 
-async fn http_client(
-    client: &reqwest::Client,
-    url: &str,
-    done: &AtomicU64,
-    jobs: u64,
-    batch: usize,
-) -> Result<()> {
+async fn http_client(address: &str, done: &AtomicU64, jobs: u64, batch: usize) -> Result<()> {
+    let mut dispatcher = Connection::open(address).await?;
     let (instance, mut results) = (Uuid::new_v4(), String::new());
     while done.load(Ordering::Relaxed) < jobs {
         let body = format!(
             "{{\"queues\":[\"{QUEUE}\"],\"max\":{batch},\"wait_ms\":200,\"worker\":{{\"instance\":\"{instance}\",\
              \"host\":\"bench\",\"pid\":1}},\"results\":[{results}]}}"
         );
-        let request = client.post(url).header(CONTENT_TYPE, "application/json").body(body);
-        let answer = request.send().await?.error_for_status()?.bytes().await?;
+        let answer = dispatcher.post("/v1/grab", body).await?;
         let Got { jobs: granted, results: answers } = serde_json::from_slice(&answer)?;
         let refused = answers.iter().find(|result| result.answer != "ok");
         ensure!(refused.is_none(), "a result was not accepted: {}", refused.map_or("", |r| r.answer));

@@ -1,6 +1,7 @@
 //! `tidemill-bench`: what a job costs, in one run with its baseline, round by round. See `benches/README.md`.
 
 mod baseline;
+mod connection;
 mod drain;
 mod graphile;
 mod held;
@@ -21,6 +22,10 @@ use clap::{Parser, ValueEnum};
 
 use drain::Way;
 use measure::Cost;
+
+/// As in the dispatcher, whose engine is measured here in this process. The baselines have it, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 #[command(name = "tidemill-bench", about = "What a job costs, interleaved with a baseline in one run")]

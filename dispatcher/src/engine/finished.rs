@@ -1,10 +1,11 @@
 //! Finished: leases that were finished of late, and how: what a repeated result is answered from.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::Map;
 use super::record::{LeaseKey, Resolution};
 
 /// Ids of new jobs that are remembered together, 8 bytes each.
@@ -76,9 +77,9 @@ impl FinishedThere {
 #[derive(Debug, Default)]
 pub(super) struct FinishedLeases {
     limit: usize,
-    how: HashMap<LeaseKey, Finished>,
+    how: Map<LeaseKey, Finished>,
     order: VecDeque<LeaseKey>,
-    children: HashMap<LeaseKey, Children>,
+    children: Map<LeaseKey, Children>,
     /// Whose children have ids, oldest first, and how many ids these are.
     with_ids: VecDeque<LeaseKey>,
     ids: usize,
@@ -105,7 +106,9 @@ impl FinishedLeases {
             && let Some(oldest) = self.order.pop_front()
         {
             self.how.remove(&oldest);
-            self.children.remove(&oldest);
+            if !self.children.is_empty() {
+                self.children.remove(&oldest);
+            }
         }
     }
 

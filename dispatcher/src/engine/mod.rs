@@ -58,6 +58,9 @@ use relief::Relief;
 use repeats::{Early, Repeats};
 use window::{Slot, State, Window};
 
+/// By ids that are handed out here and in the database, never chosen by a client: they need no hash that cannot be guessed.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 /// What an administrator set for the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueSettings {

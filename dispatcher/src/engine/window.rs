@@ -1,10 +1,11 @@
 //! The window: the entries read ahead of the low-water mark, ready ones in order, and how far the mark may move.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::Map;
 use super::entry::Entry;
 use super::record::{EntryKey, Holder, LeaseKey};
 use super::time::Micros;
@@ -75,7 +76,7 @@ struct Range {
 pub(super) struct Window {
     seats: Vec<Option<Seat>>,
     free: Vec<Slot>,
-    keys: HashMap<EntryKey, Slot>,
+    keys: Map<EntryKey, Slot>,
     /// By type, so that a grab for some types does not walk past the others.
     ready: BTreeMap<String, VecDeque<Slot>>,
     ready_count: usize,

@@ -64,8 +64,9 @@ struct Leased<'a> {
     trace: Option<String>,
 }
 
+/// Written into a buffer of its own first: `collect_str` would look at every piece of it for characters to escape.
 fn shown<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(value)
+    to.serialize_str(&value.to_string())
 }
 
 impl<'a> Leased<'a> {

@@ -1,5 +1,6 @@
 //! What every request may use.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,9 +63,12 @@ impl From<&HttpSettings> for Limits {
     }
 }
 
-/// Shared by all requests.
+/// Shared by all requests: a handle, cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<Inner>);
+
+#[derive(Debug, Clone)]
+pub struct Inner {
     pub(super) routes: Routes,
     /// This process.
     pub(super) me: Uuid,
@@ -81,6 +85,14 @@ pub struct ApiState {
     polls: Arc<Semaphore>,
 }
 
+impl Deref for ApiState {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
 impl ApiState {
     /// The API of the dispatcher `me` for the database behind `pool`.
     ///
@@ -94,7 +106,7 @@ impl ApiState {
         tokens: Option<Tokens>,
         shutdown: Shutdown,
     ) -> Result<Self, reqwest::Error> {
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             routes,
             me,
             pool,
@@ -107,7 +119,7 @@ impl ApiState {
             steering: Steering::default(),
             bodies: Budget::new(limits.bodies_bytes),
             polls: Arc::new(Semaphore::new(limits.polls.min(Semaphore::MAX_PERMITS))),
-        })
+        })))
     }
 
     /// Trusts the authorities of this file, too, when it forwards to other dispatchers.
@@ -117,13 +129,13 @@ impl ApiState {
     pub fn trusting(self, path: &Path) -> Result<Self, TlsError> {
         let refused = |source| TlsError::Authorities { path: path.to_owned(), source };
         let client = forward::client(tls::authorities(path)?).map_err(refused)?;
-        Ok(Self { client, ..self })
+        Ok(Self(Arc::new(Inner { client, ..Arc::unwrap_or_clone(self.0) })))
     }
 
     /// Tells workers what somebody else reads, too, as discovery does.
     #[must_use]
     pub fn steered_by(self, steering: Steering) -> Self {
-        Self { steering, ..self }
+        Self(Arc::new(Inner { steering, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// A place among those who wait for jobs, held while waiting.

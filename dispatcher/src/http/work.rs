@@ -64,11 +64,11 @@ pub(super) async fn grab(
         return Ok(worker.closing(&Jobs::NONE, answers));
     }
     if let [source] = sources.as_slice()
-        && results.iter().all(|item| is_of(source, item))
+        && let Some(leases) = leases_of(source, &results)
     {
         match &source.owner {
             Owner::Here if !results.is_empty() => {
-                if let Some(answer) = worker.both(source, &results).await? {
+                if let Some(answer) = worker.both(source, leases, &results).await? {
                     return Ok(answer);
                 }
             }
@@ -79,10 +79,12 @@ pub(super) async fn grab(
     worker.one_after_the_other(&caller, &sources, results).await
 }
 
-/// Is this result about a job of this queue? Then it can travel with the grab.
-fn is_of(source: &Source, item: &ResultItem) -> bool {
+/// The leases of these results, if all are of this queue: then they can travel with the grab.
+fn leases_of(source: &Source, results: &[ResultItem]) -> Option<Vec<Lease>> {
     let queue_id = source.route.seen.borrow().queue.queue_id;
-    item.lease.parse::<Lease>().is_ok_and(|lease| lease.queue_id == queue_id)
+    let lease =
+        |item: &ResultItem| item.lease.parse().ok().filter(|lease: &Lease| lease.queue_id == queue_id);
+    results.iter().map(lease).collect()
 }
 
 /// Where each queue is, named once.
@@ -158,11 +160,17 @@ impl Worker<'_> {
 
     /// Results and grab in one go, at the owner in this process. `None`: the database refused the data, which is then
     /// looked for item by item.
-    async fn both(&self, source: &Source, results: &[ResultItem]) -> Result<Option<Response>, Refusal> {
-        let named: Vec<_> = results
-            .iter()
-            .map(|item| (item.lease.parse().ok(), item.outcome.clone()))
-            .collect::<Vec<(NamedLease, _)>>();
+    async fn both(
+        &self,
+        source: &Source,
+        leases: Vec<Lease>,
+        results: &[ResultItem],
+    ) -> Result<Option<Response>, Refusal> {
+        let named: Vec<(NamedLease, _)> = leases
+            .into_iter()
+            .zip(results)
+            .map(|(lease, item)| (Some(lease), item.outcome.clone()))
+            .collect();
         match source.route.handle.grab(self.order(Duration::ZERO), named).await {
             Ok(Answered::Grab { jobs, results: answers }) => {
                 let leases = results.iter().map(|item| item.lease.clone()).collect();
