@@ -77,7 +77,13 @@ impl FinishedThere {
 #[derive(Debug, Default)]
 pub(super) struct FinishedLeases {
     limit: usize,
-    how: Map<LeaseKey, Finished>,
+    /// Of this owner's epoch, whose numbers are given out one after the other: those of the last `limit` numbers, from
+    /// `first` on. Nearly all, and they need no hash.
+    epoch: i64,
+    first: i64,
+    recent: VecDeque<Option<Finished>>,
+    /// Those of earlier owners, and those that took very long, oldest first.
+    others: Map<LeaseKey, Finished>,
     order: VecDeque<LeaseKey>,
     children: Map<LeaseKey, Children>,
     /// Whose children have ids, oldest first, and how many ids these are.
@@ -86,12 +92,22 @@ pub(super) struct FinishedLeases {
 }
 
 impl FinishedLeases {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
+    /// Remembers the last `limit` of an owner with this epoch.
+    pub(super) fn new(limit: usize, epoch: i64) -> Self {
+        Self { limit, epoch, ..Self::default() }
     }
 
     pub(super) fn get(&self, lease: LeaseKey) -> Option<Finished> {
-        self.how.get(&lease).copied()
+        match self.place(lease) {
+            Some(place) => self.recent.get(place).copied().flatten(),
+            None => self.others.get(&lease).copied(),
+        }
+    }
+
+    /// Its place among the recent ones, if it belongs there.
+    fn place(&self, lease: LeaseKey) -> Option<usize> {
+        let place = (lease.epoch == self.epoch).then(|| lease.number - self.first)?;
+        usize::try_from(place).ok()
     }
 
     pub(super) fn children(&self, lease: LeaseKey) -> Option<&Children> {
@@ -99,23 +115,42 @@ impl FinishedLeases {
     }
 
     pub(super) fn remember(&mut self, lease: LeaseKey, how: Finished) {
-        if self.how.insert(lease, how).is_none() {
+        let Some(place) = self.place(lease) else { return self.remember_other(lease, how) };
+        if place >= self.recent.len() {
+            self.recent.resize(place + 1, None);
+        }
+        if let Some(seat) = self.recent.get_mut(place) {
+            *seat = Some(how);
+        }
+        while self.recent.len() > self.limit {
+            self.recent.pop_front();
+            self.forget_children(LeaseKey { epoch: self.epoch, number: self.first });
+            self.first += 1;
+        }
+    }
+
+    fn remember_other(&mut self, lease: LeaseKey, how: Finished) {
+        if self.others.insert(lease, how).is_none() {
             self.order.push_back(lease);
         }
         if self.order.len() > self.limit
             && let Some(oldest) = self.order.pop_front()
         {
-            self.how.remove(&oldest);
-            if !self.children.is_empty() {
-                self.children.remove(&oldest);
-            }
+            self.others.remove(&oldest);
+            self.forget_children(oldest);
+        }
+    }
+
+    fn forget_children(&mut self, lease: LeaseKey) {
+        if !self.children.is_empty() {
+            self.children.remove(&lease);
         }
     }
 
     /// The job of this lease was replaced by these.
     pub(super) fn remember_children(&mut self, lease: LeaseKey, children: Children) {
         self.remember(lease, Finished::Resolved(Resolution::Replaced));
-        if !self.how.contains_key(&lease) {
+        if self.get(lease).is_none() {
             return;
         }
         if !children.ids.is_empty() {
@@ -131,5 +166,48 @@ impl FinishedLeases {
                 children.ids = Arc::default();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOW: Finished = Finished::Released;
+
+    fn lease(epoch: i64, number: i64) -> LeaseKey {
+        LeaseKey { epoch, number }
+    }
+
+    #[test]
+    fn the_last_numbers_are_remembered_and_whatever_took_longer() {
+        let mut finished = FinishedLeases::new(3, 7);
+        for number in [2, 5, 4, 6] {
+            finished.remember(lease(7, number), HOW);
+        }
+        // Of three numbers back, and of those only the finished ones.
+        let known: Vec<i64> = (0..9).filter(|n| finished.get(lease(7, *n)).is_some()).collect();
+        assert_eq!(known, [4, 5, 6]);
+        finished.remember(lease(7, 1), HOW);
+        finished.remember(lease(6, 900), HOW);
+        assert_eq!(finished.get(lease(7, 1)), Some(HOW));
+        assert_eq!(finished.get(lease(6, 900)), Some(HOW));
+        assert_eq!(finished.get(lease(8, 1)), None);
+        for number in 901..904 {
+            finished.remember(lease(6, number), HOW);
+        }
+        assert_eq!(finished.get(lease(7, 1)), None);
+        assert_eq!(finished.get(lease(7, 6)), Some(HOW));
+    }
+
+    #[test]
+    fn children_are_forgotten_with_their_lease() {
+        let mut finished = FinishedLeases::new(2, 1);
+        finished.remember_children(lease(1, 1), Children::new(vec![10, 11]));
+        finished.remember(lease(1, 2), HOW);
+        assert_eq!(finished.children(lease(1, 1)).map(|c| c.count), Some(2));
+        finished.remember(lease(1, 3), HOW);
+        assert_eq!(finished.children(lease(1, 1)), None);
+        assert_eq!(finished.get(lease(1, 1)), None);
     }
 }

@@ -166,7 +166,7 @@ impl Engine {
             pending: VecDeque::new(),
             in_flight: None,
             suspects: 0,
-            finished: FinishedLeases::new(limits.finished),
+            finished: FinishedLeases::new(limits.finished, epoch),
             progress: Progress::default(),
             answers: Vec::new(),
         };
