@@ -10,7 +10,7 @@ use tidemill_common::api::Outcome as Wire;
 use tidemill_worker::{
     Failure, Job, JobKind, NewJob, Outcome, RunError, Summary, UnknownType, Worker, WorkerBuilder,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,32 @@ async fn every_job_is_carried_out_once_and_completed() {
     let calls: usize = peer.books().calls.values().sum();
     assert!(calls < 400, "results travel in batches with the next grab: {calls} calls for 2000 jobs");
     peer.assert_no_complaints();
+}
+
+#[tokio::test]
+async fn handlers_that_were_quick_run_side_by_side_when_they_wait_or_panic() {
+    let peer = Peer::start().await;
+    for n in 0..404 {
+        peer.put("number", &args(n));
+    }
+    let all_four = Arc::new(Barrier::new(4));
+    let worker = Running::start(builder(&peer).concurrency(4).register(move |job: Job<Number>| {
+        let all_four = Arc::clone(&all_four);
+        async move {
+            match job.args.n {
+                0..400 => assert!(job.args.n % 100 != 50, "panics"),
+                _ => {
+                    all_four.wait().await;
+                }
+            }
+            Ok(())
+        }
+    }));
+    peer.until("all that did not panic", |books| books.completed().len() == 400).await;
+    let panicked =
+        peer.books().settled.values().filter(|(_, said)| matches!(said, Wire::TempFail { .. })).count();
+    assert!(panicked >= 4, "{panicked}");
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidemill_common::api;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
@@ -11,17 +12,38 @@ use super::super::execute::{Task, Verdict};
 use super::super::leases::Lease;
 use super::{Lane, Ready};
 
+/// Handlers that take less are not worth a task of their own, which costs about as much.
+const QUICK: Duration = Duration::from_micros(20);
+
 /// What became of the jobs of one call, and how long the call took.
 pub(super) type Carried = (Vec<(Lease, Verdict)>, Duration);
 
 impl Lane {
+    /// Is a job here that could be started now?
+    pub(super) fn may_start(&self) -> bool {
+        self.drain.is_none() && self.running.len() < self.settings.concurrency && !self.ready.is_empty()
+    }
+
     pub(super) fn start_ready(&mut self) {
-        while self.drain.is_none() && self.running.len() < self.settings.concurrency && !self.ready.is_empty()
-        {
+        while self.may_start() {
             let batch = self.execute.batch().min(self.ready.len());
             let tasks: Vec<Task> = self.ready.drain(..batch).map(|ready| ready.task).collect();
             let held: Vec<Lease> = tasks.iter().map(|task| Arc::clone(&task.lease)).collect();
-            let call = Arc::clone(&self.execute).run(tasks);
+            self.running_jobs += held.len();
+            let started = Instant::now();
+            let mut call = Arc::clone(&self.execute).run(tasks);
+            // Those that wait for something, or are slow, run side by side; the others have ended before they could.
+            if self.pace.is_some_and(|pace| pace < QUICK)
+                && let Some(verdicts) = (&mut call).now_or_never()
+            {
+                self.running_jobs -= held.len();
+                self.on_carried(verdicts, started.elapsed());
+                // More are fetched while these are carried out.
+                if self.may_grab() {
+                    return;
+                }
+                continue;
+            }
             let handle = self.running.spawn(async move {
                 let started = Instant::now();
                 (call.await, started.elapsed())
@@ -31,7 +53,6 @@ impl Lane {
                     self.leases.droppable(lease, handle.clone());
                 }
             }
-            self.running_jobs += held.len();
             self.calls.insert(handle.id(), held);
         }
     }
@@ -40,20 +61,7 @@ impl Lane {
         match ended {
             Ok((id, (verdicts, took))) => {
                 self.running_jobs -= self.calls.remove(&id).map_or(0, |leases| leases.len());
-                self.pace = Some(self.pace.map_or(took, |pace| pace.mul_f64(0.8) + took.mul_f64(0.2)));
-                for (lease, verdict) in verdicts {
-                    match verdict {
-                        Verdict::Send(outcome) => self.tell(&lease, outcome),
-                        Verdict::Committed => {
-                            self.summary.succeeded += 1;
-                            self.leases.release(&lease);
-                        }
-                        Verdict::Gone => {
-                            self.summary.lost += 1;
-                            self.leases.release(&lease);
-                        }
-                    }
-                }
+                self.on_carried(verdicts, took);
             }
             Err(error) => {
                 let leases = self.calls.remove(&error.id()).unwrap_or_default();
@@ -66,6 +74,23 @@ impl Lane {
                         self.summary.lost += 1;
                         self.leases.release(&lease);
                     }
+                }
+            }
+        }
+    }
+
+    fn on_carried(&mut self, verdicts: Vec<(Lease, Verdict)>, took: Duration) {
+        self.pace = Some(self.pace.map_or(took, |pace| pace.mul_f64(0.8) + took.mul_f64(0.2)));
+        for (lease, verdict) in verdicts {
+            match verdict {
+                Verdict::Send(outcome) => self.tell(&lease, outcome),
+                Verdict::Committed => {
+                    self.summary.succeeded += 1;
+                    self.leases.release(&lease);
+                }
+                Verdict::Gone => {
+                    self.summary.lost += 1;
+                    self.leases.release(&lease);
                 }
             }
         }

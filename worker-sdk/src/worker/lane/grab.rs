@@ -61,6 +61,12 @@ impl Lane {
         u32::try_from(capacity - on_hand).ok().map(|room| room.min(limit::GRAB_JOBS))
     }
 
+    /// Is it time to ask for more?
+    pub(super) fn may_grab(&self) -> bool {
+        let rests = matches!(self.grab, Grab::Rest { not_before } if not_before.is_none_or(|at| at <= Instant::now()));
+        rests && !self.steer.is_quiet() && self.room().is_some()
+    }
+
     pub(super) fn begin_grab(&mut self) {
         if self.drain.is_some() || self.steer.is_quiet() {
             return;

@@ -136,6 +136,7 @@ impl Lane {
             }
             let wake = self.next_deadline();
             tokio::select! {
+                biased;
                 () = steer.stopping(), if self.drain.is_none() => {}
                 // An error would mean that the sender is gone, and we hold it.
                 Ok(()) = quiet.changed() => {}
@@ -149,6 +150,8 @@ impl Lane {
                         self.on_ended(ended);
                     }
                 }
+                // Quick ones make way for a grab: that is on its way now.
+                () = std::future::ready(()), if self.may_start() => {}
                 () = sleep_until(wake) => {}
             }
         }
