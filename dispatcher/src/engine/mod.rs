@@ -58,7 +58,7 @@ use relief::Relief;
 use repeats::{Early, Repeats};
 use window::{Slot, State, Window};
 
-/// By ids that are handed out here and in the database, never chosen by a client: they need no hash that cannot be guessed.
+/// By ids that are given out here and in the database, never chosen by a client: their hash may be guessed.
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What an administrator set for the queue.

@@ -67,6 +67,7 @@ impl From<&HttpSettings> for Limits {
 #[derive(Debug, Clone)]
 pub struct ApiState(Arc<Inner>);
 
+/// What is behind the handle.
 #[derive(Debug, Clone)]
 pub struct Inner {
     pub(super) routes: Routes,
