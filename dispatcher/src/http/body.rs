@@ -3,8 +3,10 @@
 use axum::body::{Body, BodyDataStream};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_common::api::{ProblemKind, Validate, parse};
 use tokio::time::Instant;
@@ -151,20 +153,30 @@ pub(super) fn check_depth(json: &[u8], limit: usize) -> Result<(), Refusal> {
 /// A JSON answer.
 pub(super) struct Json<T>(pub(super) StatusCode, pub(super) T);
 
-impl<T: serde::Serialize> axum::response::IntoResponse for Json<T> {
-    fn into_response(self) -> axum::response::Response {
-        match serde_json::to_vec(&self.1) {
-            Ok(body) => (self.0, [(CONTENT_TYPE, "application/json")], body).into_response(),
-            Err(error) => {
-                tracing::error!(%error, "an answer could not be written as JSON");
-                Refusal::new(ProblemKind::Internal, "the answer could not be written").into_response()
-            }
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        written(self.0, &self.1, 128)
+    }
+}
+
+/// `200` with this JSON of about so many bytes: a large answer that grew would take twice its size.
+pub(super) fn sized(answer: &impl Serialize, bytes: usize) -> Response {
+    written(StatusCode::OK, answer, bytes)
+}
+
+fn written(status: StatusCode, answer: &impl Serialize, bytes: usize) -> Response {
+    let mut body = Vec::with_capacity(bytes);
+    match serde_json::to_writer(&mut body, answer) {
+        Ok(()) => (status, [(CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            Refusal::new(ProblemKind::Internal, "the answer could not be written").into_response()
         }
     }
 }
 
 /// `200` with this JSON.
-pub(super) fn ok<T: serde::Serialize>(answer: T) -> Json<T> {
+pub(super) fn ok<T: Serialize>(answer: T) -> Json<T> {
     Json(StatusCode::OK, answer)
 }
 

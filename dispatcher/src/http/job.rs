@@ -27,6 +27,18 @@ impl Jobs {
             Self::There(jobs) => jobs.is_empty(),
         }
     }
+
+    /// About how many bytes they take as JSON.
+    pub(super) fn bytes(&self) -> usize {
+        /// Of everything about a job but its arguments.
+        const FRAME: usize = 512;
+        match self {
+            Self::Here(_, jobs) => {
+                jobs.iter().map(|job| FRAME + job.event.data.as_ref().map_or(0, String::len)).sum()
+            }
+            Self::There(jobs) => jobs.iter().map(|job| FRAME + job.args.get().len()).sum(),
+        }
+    }
 }
 
 impl Serialize for Jobs {

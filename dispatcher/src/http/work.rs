@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
@@ -148,7 +148,8 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn answer(&self, jobs: &Jobs, results: Vec<ResultAnswer>) -> Response {
         let state = self.state.steering.state(self.request.worker.instance.0);
-        body::ok(GrabAnswer { jobs, results, state }).into_response()
+        let bytes = jobs.bytes() + 128 * (results.len() + 1);
+        body::sized(&GrabAnswer { jobs, results, state }, bytes)
     }
 
     /// An answer of a process that is about to leave: the next request goes elsewhere.

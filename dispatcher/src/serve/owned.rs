@@ -49,6 +49,8 @@ pub(super) struct Owned {
     doubted: bool,
 }
 
+/// The most that is read at once: the rows are in memory twice until they are in the window.
+const PIECE_BYTES: usize = 16 << 20;
 /// Between two looks for a new tick, when nothing is heard of any.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
@@ -197,7 +199,7 @@ impl Owned {
         let (rows, bytes) = self.engine.room();
         let rows = i32::try_from(rows).unwrap_or(i32::MAX).min(self.read_rows);
         let enough = !self.leaving && rows >= self.least_rows && bytes > 0;
-        enough.then(|| Portion { rows, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) })
+        enough.then(|| Portion { rows, bytes: i64::try_from(bytes.min(PIECE_BYTES)).unwrap_or(i64::MAX) })
     }
 
     /// Hands out the answers that may leave; jobs that nobody takes are given back.
