@@ -89,10 +89,12 @@ async fn handlers_that_were_quick_run_side_by_side_when_they_wait_or_panic() {
     for n in 0..404 {
         peer.put("number", &args(n));
     }
-    let all_four = Arc::new(Barrier::new(4));
+    let (all_four, tasks) = (Arc::new(Barrier::new(4)), Arc::new(Mutex::new(HashSet::new())));
+    let seen = Arc::clone(&tasks);
     let worker = Running::start(builder(&peer).concurrency(4).register(move |job: Job<Number>| {
-        let all_four = Arc::clone(&all_four);
+        let (all_four, seen) = (Arc::clone(&all_four), Arc::clone(&seen));
         async move {
+            seen.lock().unwrap().insert(tokio::task::id());
             match job.args.n {
                 0..400 => assert!(job.args.n % 100 != 50, "panics"),
                 _ => {
@@ -106,6 +108,8 @@ async fn handlers_that_were_quick_run_side_by_side_when_they_wait_or_panic() {
     let panicked =
         peer.books().settled.values().filter(|(_, said)| matches!(said, Wire::TempFail { .. })).count();
     assert!(panicked >= 4, "{panicked}");
+    let tasks = tasks.lock().unwrap().len();
+    assert!(tasks < 404, "some had no task of their own: {tasks} tasks for 404 jobs");
     worker.stop().await;
 }
 

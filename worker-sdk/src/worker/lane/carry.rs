@@ -29,14 +29,12 @@ impl Lane {
             let batch = self.execute.batch().min(self.ready.len());
             let tasks: Vec<Task> = self.ready.drain(..batch).map(|ready| ready.task).collect();
             let held: Vec<Lease> = tasks.iter().map(|task| Arc::clone(&task.lease)).collect();
-            self.running_jobs += held.len();
             let started = Instant::now();
             let mut call = Arc::clone(&self.execute).run(tasks);
             // Those that wait for something, or are slow, run side by side; the others have ended before they could.
             if self.pace.is_some_and(|pace| pace < QUICK)
                 && let Some(verdicts) = (&mut call).now_or_never()
             {
-                self.running_jobs -= held.len();
                 self.on_carried(verdicts, started.elapsed());
                 // More are fetched while these are carried out.
                 if self.may_grab() {
@@ -53,6 +51,7 @@ impl Lane {
                     self.leases.droppable(lease, handle.clone());
                 }
             }
+            self.running_jobs += held.len();
             self.calls.insert(handle.id(), held);
         }
     }

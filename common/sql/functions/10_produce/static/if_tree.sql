@@ -1,5 +1,6 @@
 -- if_tree: PL/pgSQL that looks for the argument queue_name in a sorted list of names by halving it, and runs the
--- statements at its place; if it is not in the list, nothing. Null without a name.
+-- statements at its place; if it is not in the list, nothing. Null without a name. The function it goes into must pin
+-- its search_path: the operators are not qualified, which would be half of the text.
 -- Callers: insert_event_source. Locks: none.
 create or replace function tidemill.if_tree(i_names text[], i_statements text[])
 returns text
