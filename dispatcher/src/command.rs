@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::engine::Sighting;
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Beat, Counts, Grab, Granted, RequestId};
+use crate::engine::{Answered, Beat, Counts, Grab, Granted, Listed, Listing, RequestId};
 
 /// A result names a lease; `None` if the text was no token at all.
 pub type NamedLease = Option<Lease>;
@@ -35,6 +35,8 @@ pub enum Command {
     Undelivered { jobs: Vec<Granted> },
     /// What the owner knows of this job.
     Look { job: i64, reply: Reply<Looked> },
+    /// The next step of a list.
+    List { listing: Box<Listing>, reply: Reply<Box<Listing>> },
     /// Who holds leases, and how many.
     Holders { reply: Reply<Vec<(Arc<Holder>, u64)>> },
     /// How much there is.
@@ -126,6 +128,18 @@ impl QueueHandle {
         self.ask(|_, reply| Command::Look { job, reply }).await
     }
 
+    /// A page of the jobs in the window: step by step, so that the owner is never held up by it.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn list(&self, listing: Listing) -> Result<Vec<Listed>, Unavailable> {
+        let mut listing = Box::new(listing);
+        while !listing.is_done() {
+            listing = self.ask(|_, reply| Command::List { listing, reply }).await?;
+        }
+        Ok(listing.into_jobs())
+    }
+
     /// Who holds leases of jobs in the window, and how many.
     ///
     /// # Errors
@@ -178,6 +192,7 @@ impl Unread for Answered {
 }
 
 impl Unread for Looked {}
+impl Unread for Box<Listing> {}
 impl Unread for Counts {}
 impl Unread for Vec<(Arc<Holder>, u64)> {}
 

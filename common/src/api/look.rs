@@ -27,13 +27,13 @@ pub struct QueueInfo {
     /// Who serves it; absent while nobody does.
     #[serde(default)]
     pub owner: Option<QueueOwner>,
-    /// Jobs in the window that can be leased now.
+    /// Jobs in the window that can be leased now. More may be in the log that is not read yet.
     pub ready: u64,
-    /// Jobs that are leased.
+    /// Jobs that are leased; of those whose lease lives in the waiting room, up to 10,000 are counted.
     pub leased: u64,
-    /// Jobs in the waiting room.
+    /// Jobs that wait to be due, for a retry, or for somebody who asks for their type: counted up to 10,000.
     pub waiting: u64,
-    /// Dead letters.
+    /// Dead letters, counted up to 10,000.
     pub dead: u64,
     /// How long the oldest ready job has been waiting; absent if none is ready.
     #[serde(default)]

@@ -18,6 +18,9 @@ pub struct JobQueue {
     pub backoff: String,
     pub backoff_base_ms: i32,
     pub backoff_cap_ms: i32,
+    /// Jobs the owner holds in memory, and bytes of them; `None`: as its dispatcher is configured.
+    pub window_jobs: Option<i32>,
+    pub window_bytes: Option<i64>,
     pub owner: Owner,
 }
 
@@ -73,6 +76,8 @@ pub async fn queues(session: &mut Session) -> Result<Vec<JobQueue>, DbError> {
             backoff: row.try_get("o_backoff")?,
             backoff_base_ms: row.try_get("o_backoff_base_ms")?,
             backoff_cap_ms: row.try_get("o_backoff_cap_ms")?,
+            window_jobs: row.try_get("o_window_jobs")?,
+            window_bytes: row.try_get("o_window_bytes")?,
             owner: Owner {
                 epoch: Epoch(row.try_get("o_epoch")?),
                 holder: row.try_get("o_holder")?,

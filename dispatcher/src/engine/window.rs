@@ -147,6 +147,14 @@ impl Window {
         self.keys.values().filter_map(|slot| Some((*slot, self.get(*slot)?)))
     }
 
+    /// The entries in the next `count` seats from this one on, and the seat to go on from, if there are more. An entry
+    /// keeps its seat as long as it is in the window.
+    pub(super) fn seats(&self, from: usize, count: usize) -> (impl Iterator<Item = &Seat>, Option<usize>) {
+        let rest = self.seats.get(from..).unwrap_or_default();
+        let next = (rest.len() > count).then_some(from + count);
+        (rest.iter().take(count).flatten(), next)
+    }
+
     /// Begins a range, or goes on with the one that is not complete.
     pub(super) fn open_range(&mut self, to_tick: i64) {
         if self.ranges.back().is_none_or(|r| r.complete) {

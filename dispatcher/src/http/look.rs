@@ -111,7 +111,7 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
         Owner::There(_) | Owner::Nobody => None,
     };
     let queue = route.seen.borrow().queue.clone();
-    let (waiting, dead) = rest.counts.get(&queue.queue_id).copied().unwrap_or_default();
+    let outside = rest.counts.get(&queue.queue_id).copied().unwrap_or_default();
     let owner = counts.and_then(|_| owner(&queue));
     let Counts { ready, leased, oldest_ready, .. } =
         counts.unwrap_or(Counts { ready: 0, leased: 0, parked: 0, oldest_ready: None, read_to: 0 });
@@ -120,9 +120,9 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
         queue: queue.name.parse().ok()?,
         owner,
         ready: ready as u64,
-        leased: leased as u64,
-        waiting,
-        dead,
+        leased: leased as u64 + outside.leased,
+        waiting: outside.waiting,
+        dead: outside.dead,
         oldest_ready_age_ms: age.map(|age| u64::try_from(age).unwrap_or(0)),
         rates: None,
         paused: false,
@@ -157,23 +157,33 @@ pub(super) fn settings(queue: &JobQueue) -> QueueSettings {
     }
 }
 
-/// What the database knows of queues: waiting and dead jobs of each, and the time.
+/// What the database knows of queues: the jobs of each that are not in the log, and the time.
 struct Rest {
     now: Timestamp,
-    counts: HashMap<i32, (u64, u64)>,
+    counts: HashMap<i32, Outside>,
+}
+
+/// Jobs outside the log: in the waiting room, leased or not, and the dead.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outside {
+    leased: u64,
+    waiting: u64,
+    dead: u64,
 }
 
 async fn counted(session: &mut Session, queue_id: Option<i32>) -> Result<Rest, DbError> {
     let op = "count waiting and dead jobs";
-    let sql = "select c.o_now, c.o_queue_id, c.o_waiting, c.o_dead from tidemill.queue_counts($1) c";
+    let sql =
+        "select c.o_now, c.o_queue_id, c.o_leased, c.o_waiting, c.o_dead from tidemill.queue_counts($1) c";
     let rows = session.query(op, sql, &[(&queue_id, Type::INT4)]).await?;
     let database = session.database();
     let read = || -> Result<Rest, tokio_postgres::Error> {
         let mut rest = Rest { now: Timestamp::UNIX_EPOCH, counts: HashMap::new() };
         for row in &rows {
             rest.now = row.try_get(0)?;
-            let (waiting, dead): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
-            rest.counts.insert(row.try_get(1)?, (waiting.unsigned_abs(), dead.unsigned_abs()));
+            let count = |column: usize| row.try_get(column).map(i64::unsigned_abs);
+            let (leased, waiting, dead) = (count(2)?, count(3)?, count(4)?);
+            rest.counts.insert(row.try_get(1)?, Outside { leased, waiting, dead });
         }
         Ok(rest)
     };

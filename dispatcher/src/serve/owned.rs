@@ -151,6 +151,10 @@ impl Owned {
                 let (sighting, progress) = (self.engine.find(job), self.engine.progress(job));
                 drop(reply.send(Looked { sighting, progress }));
             }
+            Command::List { mut listing, reply } => {
+                self.engine.list(&mut listing);
+                drop(reply.send(listing));
+            }
             Command::Holders { reply } => drop(reply.send(self.engine.holders())),
             Command::Count { reply } => drop(reply.send(self.engine.counts())),
         }

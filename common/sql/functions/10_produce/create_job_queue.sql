@@ -4,8 +4,9 @@
 --   consumer 'tidemill.dispatcher' (its cursor is the low-water mark, so that rotation
 --   honours it), and creates the journal tables beside the event tables.
 --
--- Parameters: i_settings - {"lease_ms","max_attempts","backoff","backoff_base_ms","backoff_cap_ms"}, any subset;
---   backoff is "exponential" (by base and cap) or "mail"
+-- Parameters: i_settings - {"lease_ms","max_attempts","backoff","backoff_base_ms","backoff_cap_ms", …}, any subset;
+--   backoff is "exponential" (by base and cap) or "mail"; "window_jobs","window_bytes": what the owner holds in memory,
+--   0: as its dispatcher is configured
 -- Returns: 1 - created, 0 - it was a job queue already (settings are then applied to it)
 -- Errors: 22023 for an unknown setting; check violations for values out of range
 -- Who: pgq_admin, tidemill_dispatcher. Locks: the queue-DDL advisory lock until the end of the transaction.
@@ -23,8 +24,8 @@ declare
     v_table  text;
 begin
     for v_key in select k from jsonb_object_keys(coalesce(i_settings, '{}')) k loop
-        if v_key not in ('lease_ms', 'max_attempts', 'backoff', 'backoff_base_ms', 'backoff_cap_ms') then
-            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff, backoff_base_ms, backoff_cap_ms', v_key
+        if v_key not in ('lease_ms', 'max_attempts', 'backoff', 'backoff_base_ms', 'backoff_cap_ms', 'window_jobs', 'window_bytes') then
+            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff, backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes', v_key
                 using errcode = '22023';
         end if;
     end loop;
@@ -60,7 +61,9 @@ begin
            max_attempts    = coalesce((i_settings ->> 'max_attempts')::int4, j.max_attempts),
            backoff         = coalesce(i_settings ->> 'backoff', j.backoff),
            backoff_base_ms = coalesce((i_settings ->> 'backoff_base_ms')::int4, j.backoff_base_ms),
-           backoff_cap_ms  = coalesce((i_settings ->> 'backoff_cap_ms')::int4, j.backoff_cap_ms)
+           backoff_cap_ms  = coalesce((i_settings ->> 'backoff_cap_ms')::int4, j.backoff_cap_ms),
+           window_jobs     = nullif(coalesce((i_settings ->> 'window_jobs')::int4, j.window_jobs), 0),
+           window_bytes    = nullif(coalesce((i_settings ->> 'window_bytes')::int8, j.window_bytes), 0)
      where j.queue_id = v_queue.queue_id and coalesce(i_settings, '{}') <> '{}';
     return v_new;
 end;

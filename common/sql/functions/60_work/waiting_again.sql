@@ -4,7 +4,7 @@
 --
 -- Parameters: i_items - array of {"job","put","attempt","epoch","no","nonce"}
 -- Returns: array, in the order given, of null (the lease is not live) or {"until","time","previous",
---          "type","data","x1".."x4"}; until and time in microseconds since 1970 UTC
+--          "type","data","x1".."x4","origin"}; until and time in microseconds since 1970 UTC
 -- Who: called by journal_write only. Locks: none.
 create or replace function tidemill.waiting_again(i_queue_id int4, i_at timestamptz, i_items jsonb)
 returns jsonb
@@ -14,7 +14,8 @@ as $$
     select coalesce(jsonb_agg(case when w.job_id is not null then jsonb_build_object(
                'until', (extract(epoch from w.due) * 1000000)::int8, 'time', (extract(epoch from w.ev_time) * 1000000)::int8,
                'previous', w.previous, 'type', w.ev_type, 'data', w.ev_data,
-               'x1', w.ev_extra1, 'x2', w.ev_extra2, 'x3', w.ev_extra3, 'x4', w.ev_extra4) end order by i.n), '[]')
+               'x1', w.ev_extra1, 'x2', w.ev_extra2, 'x3', w.ev_extra3, 'x4', w.ev_extra4,
+               'origin', tidemill.job_origin(i_queue_id, w.job_id)) end order by i.n), '[]')
       from rows from (jsonb_to_recordset(i_items)
            as (job int8, put int4, attempt int4, epoch int8, no int8, nonce int8)) with ordinality
            as i (job, put, attempt, epoch, no, nonce, n)

@@ -6,7 +6,7 @@
 -- Parameters: i_read_to - the tick up to which the owner has read the log; null: nobody
 --   owns the queue
 -- Returns: null, or {"state", "attempt", "max_attempts", "time", "type", "data", "extra1",
---   "due", "holder", "failures", "result", "children"}. state: waiting, leased, dead; ready (in
+--   "due", "holder", "failures", "result", "children", "origin"}. state: waiting, leased, dead; ready (in
 --   the log, not read by the owner); done (in the log, read, and not in the window); replaced
 --   (done, and there are children, the first 1,000 of them); unknown (in the log, but without an
 --   owner, or too far behind what is read, nobody can tell)
@@ -101,6 +101,7 @@ begin
     end if;
     return v_details || jsonb_build_object(
         'failures', tidemill.job_failures(i_queue_id, i_job_id),
+        'origin', tidemill.job_origin(i_queue_id, i_job_id),
         'max_attempts', coalesce(tidemill.option_max_attempts(v_details ->> 'extra1'), v_default));
 end;
 $$;

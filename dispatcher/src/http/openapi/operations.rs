@@ -135,12 +135,17 @@ fn queues() -> Vec<Operation> {
             GET,
             "/v1/queues/{queue}/jobs",
             "jobs",
-            "Lists waiting jobs by id, or dead ones by time; a filtered page may be short or empty",
+            "Lists jobs of one state: dead ones by time, others by id",
             get(list::jobs),
         )
         .scope(Read)
         .of_queue()
-        .query::<JobState>("state", "`waiting` (also if absent) or `dead`.", json!("waiting"))
+        .query::<JobState>(
+            "state",
+            "`waiting` (also if absent) or `dead`, of which a filtered page may be short or empty; `leased`; or `ready`: \
+             only of the jobs that the owner has in its window. What it has not read yet is on no list.",
+            json!("leased"),
+        )
         .query::<String>("type", "Of this type only.", json!("send_email"))
         .query::<String>("cursor", "The `cursor` of the page before.", json!("1"))
         .query::<u16>("limit", "1 to 1,000; absent: 100.", json!(10))

@@ -5,6 +5,7 @@ mod finish;
 mod fold;
 mod grab;
 mod lease;
+mod list;
 mod polls;
 mod progress;
 mod relief;
