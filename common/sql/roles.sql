@@ -93,7 +93,7 @@ begin
             ('pgq_admin', 'tidemill', '{create_job_queue,redrive_dead,purge_dead,doubt_ticks,rebase_plan,rebase_queue,rebase_done,
                 rebase_doubtful,rebased_marks,source_positions,moved_among,rebase_position}'),
             ('tidemill_dispatcher', 'tidemill', '{dispatch_queues,owner_take,owner_renew,owner_release,owner_evict,read_journal,
-                read_range,read_ahead,has_origins,read_origins,parked_types,journal_write,finish_stream,stream_jobs,create_job_queue,insert_jobs,queue_counts,job_details,job_failures,job_origin,
+                read_range,read_ahead,read_cancellations,has_origins,read_origins,parked_types,journal_write,finish_stream,stream_jobs,create_job_queue,insert_jobs,queue_counts,job_details,job_failures,job_origin,
                 list_dead,list_waiting,list_leased,waiting_leases,redrive_dead,purge_dead,steer_worker,steered_workers}'),
             ('tidemill_monitor', 'tidemill', '{tick_status,rotation_obstacles,event_origin,queue_counts,job_details,job_failures,job_origin,
                 list_dead,list_waiting,list_leased,waiting_leases,steered_workers}')

@@ -4,7 +4,7 @@
 --   commits, and never if it rolls back.
 --
 -- Parameters: i_jobs - JSON array of {"type", "args", "options"}; options as stored in
---   ev_extra1: {"run_at": RFC 3339, "delay_ms": n, "max_attempts": n}. A job with run_at
+--   ev_extra1: {"run_at": RFC 3339, "delay_ms": n, "max_attempts": n, "cancel_key": "n"}. A job with run_at
 --   or delay_ms goes to the waiting room, every other one straight into the log.
 -- Returns: one job id (decimal) per job, in the order given
 -- Errors: TM004 when the queue is not a job queue; 22023 when a job has no type
@@ -58,11 +58,12 @@ begin
              select nextval($1) as id, n, e ->> ''type'' as type, coalesce((e -> ''args'')::text, ''null'') as args,
                     nullif(e -> ''options'', ''null'')::text as options,
                     coalesce((e -> ''options'' ->> ''run_at'')::timestamptz,
-                             clock_timestamp() + (e -> ''options'' ->> ''delay_ms'')::float8 * interval ''1 ms'') as due
+                             clock_timestamp() + (e -> ''options'' ->> ''delay_ms'')::float8 * interval ''1 ms'') as due,
+                    (e -> ''options'' ->> ''cancel_key'')::int8 as cancel_key
                from jsonb_array_elements($2) with ordinality as a (e, n) order by n),
          later as (
-             insert into tidemill.waiting (queue_id, job_id, put, kind, due, ev_time, ev_type, ev_data, ev_extra1)
-             select $3, id, 0, ''delayed'', due, now(), type, args, options from job where due > clock_timestamp()
+             insert into tidemill.waiting (queue_id, job_id, put, kind, due, ev_time, ev_type, ev_data, ev_extra1, cancel_key)
+             select $3, id, 0, ''delayed'', due, now(), type, args, options, cancel_key from job where due > clock_timestamp()
              returning job_id),
          ready as (
              insert into %s (ev_id, ev_time, ev_type, ev_data, ev_extra1)

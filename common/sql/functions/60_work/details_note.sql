@@ -18,7 +18,7 @@ as $$
         select i.item, a.answer, row_number() over (order by i.n) - 1 as place
           from jsonb_array_elements(i_cold -> 'finish') with ordinality as i (item, n)
           join jsonb_array_elements(i_answers -> 'finish') with ordinality as a (answer, n) on a.n = i.n
-         where a.answer = '"ok"' or a.answer ? 'ids'
+         where a.answer in ('"ok"', '"cancelled"') or a.answer ? 'ids'
     ), told (job, ids, jobs, result) as (
         select i.item ->> 'job', jsonb_build_array('ids', i.n - 1), i.item -> 'jobs', null::jsonb
           from jsonb_array_elements(i_cold -> 'insert') with ordinality as i (item, n)

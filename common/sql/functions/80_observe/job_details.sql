@@ -8,7 +8,8 @@
 -- Returns: null, or {"state", "attempt", "max_attempts", "time", "type", "data", "extra1",
 --   "due", "holder", "failures", "result", "children", "origin"}. state: waiting, leased, dead; ready (in
 --   the log, not read by the owner); done (in the log, read, and not in the window); replaced
---   (done, and there are children, the first 1,000 of them); unknown (in the log, but without an
+--   (done, and there are children, the first 1,000 of them); cancelled (also one that whoever
+--   reads it will cancel); unknown (in the log, but without an
 --   owner, or too far behind what is read, nobody can tell)
 -- Who: tidemill_dispatcher, tidemill_monitor. Locks: none. One snapshot for the whole call:
 --   a job on its way from one place to another is in exactly one of them.
@@ -49,6 +50,12 @@ begin
     end if;
 
     if v_details is null then
+        v_outcome := tidemill.job_outcome(i_queue_id, i_job_id);
+        if v_outcome ? 'cancelled' and v_outcome ? 'time' then
+            v_details := v_outcome || '{"state": "cancelled"}';      -- in the waiting room: the log may not have it
+        end if;
+    end if;
+    if v_details is null then
         select t.tick_snapshot, pgq.seq_getval(q.queue_event_seq) - t.tick_event_seq into v_read, v_unread
           from pgq.tick t join pgq.queue q on q.queue_id = t.tick_queue
          where t.tick_queue = i_queue_id and t.tick_id = i_read_to;
@@ -83,16 +90,20 @@ begin
                 when v_unread > c_tail then 'unknown'
                 else 'done' end);
         end if;
-        if v_details ->> 'state' in ('done', 'unknown') then
-            v_outcome := tidemill.job_outcome(i_queue_id, i_job_id);
-            if v_outcome is not null then
-                v_details := v_outcome || jsonb_build_object('state', case when v_outcome ? 'children' then 'replaced' else 'done' end);
-            end if;
+        if v_details ->> 'state' in ('done', 'unknown') and v_outcome is not null then
+            v_details := v_outcome || jsonb_build_object('state', case when v_outcome ? 'children' then 'replaced'
+                                                                       when v_outcome ? 'cancelled' then 'cancelled' else 'done' end);
+        elsif v_details ->> 'state' = 'ready' and tidemill.is_cancelling(i_queue_id, i_job_id, v_event.ev_txid,
+                  case when v_event.ev_owner is null then v_event.ev_extra1 else v_event.ev_extra1::jsonb ->> 'extra1' end) then
+            v_details := '{"state": "cancelled"}';
         end if;
         v_details := v_details || jsonb_build_object(
             'attempt', case when v_details ->> 'state' in ('done', 'replaced')
                             then 1 + coalesce((select max(f.attempt) from tidemill.failure f
                                                 where f.queue_id = i_queue_id and f.job_id = i_job_id), 0)
+                            when v_outcome ? 'cancelled'
+                            then coalesce((select max(f.attempt) from tidemill.failure f
+                                            where f.queue_id = i_queue_id and f.job_id = i_job_id), 0)
                             when v_event.ev_owner is not null then (v_event.ev_extra1::jsonb ->> 'attempt')::int4
                             else 0 end,
             'time', v_event.ev_time, 'type', v_event.ev_type, 'data', v_event.ev_data,
