@@ -32,11 +32,35 @@ pub struct Lease {
 #[error("not a lease token")]
 pub struct NotALease;
 
+impl Lease {
+    /// Adds the text form to `text`.
+    pub fn push_to(&self, text: &mut String) {
+        let mut digits = itoa::Buffer::new();
+        text.push_str(if self.transactional { "t-" } else { "l-" });
+        for number in [
+            i64::from(self.queue_id),
+            self.epoch,
+            self.number,
+            self.job,
+            i64::from(self.put),
+            i64::from(self.attempt),
+        ] {
+            text.push_str(digits.format(number));
+            text.push('-');
+        }
+        for digit in (0..16).rev() {
+            text.push(HEX[(self.nonce >> (4 * digit) & 0xf) as usize]);
+        }
+    }
+}
+
+const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+
 impl fmt::Display for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.transactional { 't' } else { 'l' };
-        let Self { queue_id, epoch, number, job, put, attempt, nonce, .. } = self;
-        write!(f, "{kind}-{queue_id}-{epoch}-{number}-{job}-{put}-{attempt}-{nonce:016x}")
+        let mut text = String::with_capacity(64);
+        self.push_to(&mut text);
+        f.write_str(&text)
     }
 }
 
@@ -44,40 +68,61 @@ impl FromStr for Lease {
     type Err = NotALease;
 
     fn from_str(text: &str) -> Result<Self, NotALease> {
-        let mut parts = text.split('-');
-        let mut next = || parts.next().ok_or(NotALease);
-        let transactional = match next()? {
-            "t" => true,
-            "l" => false,
+        let (transactional, mut rest) = match text.as_bytes() {
+            [b't', b'-', rest @ ..] => (true, rest),
+            [b'l', b'-', rest @ ..] => (false, rest),
             _ => return Err(NotALease),
         };
         let lease = Self {
             transactional,
-            queue_id: number(next()?)?,
-            epoch: number(next()?)?,
-            number: number(next()?)?,
-            job: number(next()?)?,
-            put: number(next()?)?,
-            attempt: number(next()?)?,
-            nonce: nonce(next()?)?,
+            queue_id: small(&mut rest)?,
+            epoch: number(&mut rest)?,
+            number: number(&mut rest)?,
+            job: number(&mut rest)?,
+            put: small(&mut rest)?,
+            attempt: small(&mut rest)?,
+            nonce: nonce(rest)?,
         };
-        if parts.next().is_some() { Err(NotALease) } else { Ok(lease) }
+        Ok(lease)
     }
 }
 
-/// Digits only: `parse` alone would also take a sign, and one lease would have two spellings.
-fn number<T: FromStr>(text: &str) -> Result<T, NotALease> {
-    if !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(NotALease);
+/// Digits and the dash behind them, taken off. Nothing else: `parse` would also take a sign, and one lease would have
+/// two spellings.
+fn number(text: &mut &[u8]) -> Result<i64, NotALease> {
+    let mut number = 0_i64;
+    for (index, byte) in text.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                let digit = i64::from(byte - b'0');
+                number = number.checked_mul(10).and_then(|n| n.checked_add(digit)).ok_or(NotALease)?;
+            }
+            b'-' if index > 0 => {
+                *text = &text[index + 1..];
+                return Ok(number);
+            }
+            _ => break,
+        }
     }
-    text.parse().map_err(|_| NotALease)
+    Err(NotALease)
 }
 
-fn nonce(text: &str) -> Result<u64, NotALease> {
-    if text.len() != 16 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+fn small(text: &mut &[u8]) -> Result<i32, NotALease> {
+    number(text)?.try_into().map_err(|_| NotALease)
+}
+
+fn nonce(text: &[u8]) -> Result<u64, NotALease> {
+    if text.len() != 16 {
         return Err(NotALease);
     }
-    u64::from_str_radix(text, 16).map_err(|_| NotALease)
+    text.iter().try_fold(0, |nonce, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return Err(NotALease),
+        };
+        Ok(nonce << 4 | u64::from(digit))
+    })
 }
 
 impl Serialize for Lease {
@@ -123,6 +168,12 @@ mod tests {
             "l-7-3-1042-99817-0-+1-000000000f3a66b0",
             "l-7-3-1042-99817-0-1-000000000f3a66b0-1",
             "l-99999999999-3-1042-99817-0-1-000000000f3a66b0",
+            "l-7-3-1042-99999999999999999999-0-1-000000000f3a66b0",
+            "l-7-3-1042-99817-0-1-00000000f3a66b0",
+            "l-7-3-1042-99817-0-1",
+            "l-7-3-1042--0-1-000000000f3a66b0",
+            "l-7-3-1042-99817-0-1-000000000f3a66bg",
+            "l7-3-1042-99817-0-1-000000000f3a66b0",
         ] {
             assert_eq!(text.parse::<Lease>(), Err(NotALease), "{text}");
         }

@@ -252,6 +252,21 @@ pub enum Answer {
     Refused,
 }
 
+impl Answer {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Already => "already",
+            Self::Stale => "stale",
+            Self::Cancelled => "cancelled",
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// The answer to `POST /v1/leases/{lease}/replace`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]

@@ -155,24 +155,24 @@ pub(super) struct Json<T>(pub(super) StatusCode, pub(super) T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        written(self.0, &self.1, 128)
-    }
-}
-
-/// `200` with this JSON of about so many bytes: a large answer that grew would take twice its size.
-pub(super) fn sized(answer: &impl Serialize, bytes: usize) -> Response {
-    written(StatusCode::OK, answer, bytes)
-}
-
-fn written(status: StatusCode, answer: &impl Serialize, bytes: usize) -> Response {
-    let mut body = Vec::with_capacity(bytes);
-    match serde_json::to_writer(&mut body, answer) {
-        Ok(()) => (status, [(CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
-            Refusal::new(ProblemKind::Internal, "the answer could not be written").into_response()
+        match serde_json::to_string(&self.1) {
+            Ok(body) => (self.0, [(CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => unwritten(&error),
         }
     }
+}
+
+/// `200` with JSON that is written already.
+pub(super) fn text(json: Result<String, serde_json::Error>) -> Response {
+    match json {
+        Ok(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => unwritten(&error),
+    }
+}
+
+fn unwritten(error: &serde_json::Error) -> Response {
+    tracing::error!(%error, "an answer could not be written as JSON");
+    Refusal::new(ProblemKind::Internal, "the answer could not be written").into_response()
 }
 
 /// `200` with this JSON.

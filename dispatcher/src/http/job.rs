@@ -1,12 +1,8 @@
 //! A job of the log in the words of the contract.
 
-use std::fmt::Display;
-
-use jiff::Timestamp;
-use serde::{Serialize, Serializer};
-use tidemill_common::api::{GrabbedJob, JobOptions, Previous, ProblemKind, Progress, RawValue};
+use serde::Serialize;
+use tidemill_common::api::{GrabbedJob, JobOptions, ProblemKind, RawValue};
 use tidemill_common::id::{JobId, QueueName};
-use tidemill_common::lease::Lease;
 
 use super::problem::Refusal;
 use crate::engine::{Event, Granted};
@@ -41,85 +37,17 @@ impl Jobs {
     }
 }
 
-impl Serialize for Jobs {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Here(queue, jobs) => to.collect_seq(jobs.iter().map(|granted| Leased::of(queue, granted))),
-            Self::There(jobs) => jobs.serialize(to),
-        }
-    }
-}
-
-/// Written as a [`GrabbedJob`] is.
-#[derive(Serialize)]
-struct Leased<'a> {
-    #[serde(serialize_with = "shown")]
-    id: i64,
-    queue: &'a QueueName,
-    #[serde(rename = "type")]
-    job_type: &'a str,
-    args: Args<'a>,
-    attempt: u32,
-    max_attempts: u32,
-    #[serde(serialize_with = "shown")]
-    lease: Lease,
-    lease_ends_at: Timestamp,
-    inserted_at: Timestamp,
-    reissued: bool,
-    previous: Option<&'a Previous>,
-    /// Nothing is known of it yet.
-    origin: Option<()>,
-    extra: Option<Vec<Option<String>>>,
-    progress: Option<&'a Progress>,
-    coalesce_key: Option<String>,
-    key: Option<String>,
-    trace: Option<String>,
-}
-
-/// Written into a buffer of its own first: `collect_str` would look at every piece of it for characters to escape.
-fn shown<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&value.to_string())
-}
-
-impl<'a> Leased<'a> {
-    fn of(queue: &'a QueueName, granted: &'a Granted) -> Self {
-        let Granted { lease, ends_at, inserted_at, max_attempts, previous, progress, event } = granted;
-        let options = options(event.extra[0].as_deref());
-        let extra = extra(event, options.is_some());
-        let JobOptions { key, coalesce_key, trace, .. } = options.unwrap_or_default();
-        Self {
-            id: lease.job,
-            queue,
-            job_type: event.kind.as_deref().unwrap_or_default(),
-            args: Args::of(event.data.as_deref()),
-            attempt: lease.attempt.unsigned_abs(),
-            max_attempts: max_attempts.unsigned_abs(),
-            lease: *lease,
-            lease_ends_at: ends_at.timestamp(),
-            inserted_at: inserted_at.timestamp(),
-            reissued: previous.is_some() || lease.attempt > 1,
-            previous: previous.as_ref(),
-            origin: None,
-            extra,
-            progress: progress.as_deref(),
-            coalesce_key,
-            key,
-            trace,
-        }
-    }
-}
-
 /// Arguments as they are stored if they are JSON; anything else as a JSON string.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Args<'a> {
+pub(super) enum Args<'a> {
     Json(&'a RawValue),
     Text(&'a str),
     None(()),
 }
 
 impl<'a> Args<'a> {
-    fn of(data: Option<&'a str>) -> Self {
+    pub(super) fn of(data: Option<&'a str>) -> Self {
         match data {
             Some(data) => serde_json::from_str(data).map_or(Self::Text(data), Self::Json),
             None => Self::None(()),
@@ -147,7 +75,7 @@ pub(super) fn options(extra1: Option<&str>) -> Option<JobOptions> {
 }
 
 /// The extras of a plain PgQ event; none if there is nothing in them but options.
-fn extra(event: &Event, has_options: bool) -> Option<Vec<Option<String>>> {
+pub(super) fn extra(event: &Event, has_options: bool) -> Option<Vec<Option<String>>> {
     let [first, others @ ..] = &event.extra;
     let first = first.as_ref().filter(|_| !has_options);
     let extra = || std::iter::once(first).chain(others.iter().map(Option::as_ref));

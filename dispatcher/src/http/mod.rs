@@ -5,6 +5,7 @@
 //! another dispatcher, one hop away (`forward`). Producing needs no owner: any dispatcher inserts into the log.
 //! Whatever goes wrong leaves as `application/problem+json` (`problem`).
 
+mod answer;
 mod auth;
 mod body;
 mod budget;

@@ -96,14 +96,8 @@ impl Verdict {
         Self { answer, ids: None, detail: None }
     }
 
-    fn of(decided: Decided) -> Result<Self, Refusal> {
-        let ids = match decided.children {
-            Some(new) if new.ids.len() as u64 == new.count => {
-                Some(new.ids.iter().map(|job| job::id(*job)).collect::<Result<_, _>>()?)
-            }
-            _ => None,
-        };
-        Ok(Self { answer: decided.answer, ids, detail: None })
+    fn of(decided: &Decided) -> Self {
+        Self { answer: decided.answer, ids: children(decided), detail: None }
     }
 
     fn on(self, lease: String) -> ResultAnswer {
@@ -111,9 +105,10 @@ impl Verdict {
     }
 }
 
-/// What the owner in this process said, lease by lease.
-pub(super) fn answers(leases: Vec<String>, answers: Vec<Decided>) -> Result<Vec<ResultAnswer>, Refusal> {
-    leases.into_iter().zip(answers).map(|(lease, decided)| Ok(Verdict::of(decided)?.on(lease))).collect()
+/// The ids of the jobs that exist instead, if all are known.
+pub(super) fn children(decided: &Decided) -> Option<Vec<JobId>> {
+    let new = decided.children.as_ref().filter(|new| new.ids.len() as u64 == new.count)?;
+    new.ids.iter().map(|job| job::id(*job).ok()).collect()
 }
 
 /// Asks the owner in this process. If the database refuses the data, halves are tried, until the item is found.
@@ -126,8 +121,7 @@ async fn here(handle: &QueueHandle, items: &[(NamedLease, Outcome)]) -> Vec<Verd
         match handle.results(part.to_vec()).await {
             Ok(Answered::Results(answers)) => {
                 for (verdict, decided) in verdicts.iter_mut().skip(from).zip(answers) {
-                    let answer = decided.answer;
-                    *verdict = Verdict::of(decided).unwrap_or_else(|_| Verdict::new(answer));
+                    *verdict = Verdict::of(&decided);
                 }
             }
             Ok(Answered::Refused(why)) if part.len() == 1 => {

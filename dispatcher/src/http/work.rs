@@ -10,12 +10,12 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use serde::Serialize;
-use tidemill_common::api::{GrabRequest, GrabResponse, ResultAnswer, ResultItem, Where, WorkerState, parse};
+use tidemill_common::api::{GrabRequest, GrabResponse, ResultItem, Where, WorkerState, parse};
 use tidemill_common::id::QueueName;
 use tidemill_common::lease::Lease;
 use tokio::time::{Instant, timeout};
 
+use super::answer::{self, Results};
 use super::auth::{Caller, Scope};
 use super::body;
 use super::forward::{Call, Passport};
@@ -61,7 +61,7 @@ pub(super) async fn grab(
     let worker = Worker { state: &state, passport: &passport, request: &request, held_back };
     if state.shutdown.is_wanted() {
         let answers = hand_in(&state, &caller, &passport, results).await;
-        return Ok(worker.closing(&Jobs::NONE, answers));
+        return Ok(worker.closing(&Jobs::NONE, &Results::Ready(answers)));
     }
     if let [source] = sources.as_slice()
         && let Some(leases) = leases_of(source, &results)
@@ -128,14 +128,6 @@ fn nobody(queue: &str) -> Refusal {
     Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
 }
 
-/// Written as a [`GrabResponse`] is.
-#[derive(Serialize)]
-struct GrabAnswer<'a> {
-    jobs: &'a Jobs,
-    results: Vec<ResultAnswer>,
-    state: WorkerState,
-}
-
 /// One worker's request.
 struct Worker<'a> {
     state: &'a ApiState,
@@ -146,14 +138,12 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn answer(&self, jobs: &Jobs, results: Vec<ResultAnswer>) -> Response {
-        let state = self.state.steering.state(self.request.worker.instance.0);
-        let bytes = jobs.bytes() + 128 * (results.len() + 1);
-        body::sized(&GrabAnswer { jobs, results, state }, bytes)
+    fn answer(&self, jobs: &Jobs, results: &Results<'_>) -> Response {
+        answer::grabbed(jobs, results, self.state.steering.state(self.request.worker.instance.0))
     }
 
     /// An answer of a process that is about to leave: the next request goes elsewhere.
-    fn closing(&self, jobs: &Jobs, results: Vec<ResultAnswer>) -> Response {
+    fn closing(&self, jobs: &Jobs, results: &Results<'_>) -> Response {
         let mut response = self.answer(jobs, results);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
@@ -174,9 +164,8 @@ impl Worker<'_> {
             .collect();
         match source.route.handle.grab(self.order(Duration::ZERO), named).await {
             Ok(Answered::Grab { jobs, results: answers }) => {
-                let leases = results.iter().map(|item| item.lease.clone()).collect();
                 let jobs = Jobs::Here(source.name.clone(), jobs);
-                Ok(Some(self.answer(&jobs, results::answers(leases, answers)?)))
+                Ok(Some(self.answer(&jobs, &Results::Decided(results, answers))))
             }
             Ok(Answered::Refused(_)) => Ok(None),
             Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
@@ -192,7 +181,7 @@ impl Worker<'_> {
         tokio::select! {
             relayed = relayed => relayed,
             // Results never wait for jobs, and their answers must be told.
-            () = self.leaving(), if !has_results => Ok(self.closing(&Jobs::NONE, Vec::new())),
+            () = self.leaving(), if !has_results => Ok(self.closing(&Jobs::NONE, &Results::NONE)),
         }
     }
 
@@ -208,19 +197,21 @@ impl Worker<'_> {
         let (wait, pause) =
             if self.held_back { (Duration::ZERO, wait.min(HEED)) } else { (wait, Duration::ZERO) };
         let has_results = !results.is_empty();
-        let answers =
-            if has_results { hand_in(self.state, caller, self.passport, results).await } else { Vec::new() };
+        let answers = Results::Ready(match has_results {
+            true => hand_in(self.state, caller, self.passport, results).await,
+            false => Vec::new(),
+        });
         match self.fetch(sources, wait).await {
-            Ok(jobs) if self.state.shutdown.is_wanted() => Ok(self.closing(&jobs, answers)),
+            Ok(jobs) if self.state.shutdown.is_wanted() => Ok(self.closing(&jobs, &answers)),
             Ok(jobs) => {
                 if jobs.is_empty() && !pause.is_zero() {
                     // An error says that the time is over.
                     drop(timeout(pause, self.leaving()).await);
                 }
-                Ok(self.answer(&jobs, answers))
+                Ok(self.answer(&jobs, &answers))
             }
             // What became of the results must be told.
-            Err(_) if has_results => Ok(self.answer(&Jobs::NONE, answers)),
+            Err(_) if has_results => Ok(self.answer(&Jobs::NONE, &answers)),
             Err(refusal) => Err(refusal),
         }
     }
