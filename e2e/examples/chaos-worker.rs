@@ -1,5 +1,6 @@
 //! The worker of the chaos test: writes down every lease it works under and every answer it hears, so that the test can
-//! compare both with the journal. What it does with a job is decided by the job alone.
+//! compare both with the journal. What it does with a job is decided by the job alone; some are replaced by others, in a
+//! stream.
 //!
 //! ```text
 //! chaos-worker QUEUE DATABASE-URL DISPATCHER-URL…
@@ -7,7 +8,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tidemill_common::{
     db::{Session, Target, TargetOptions, Type},
@@ -42,6 +44,8 @@ struct Worker {
     pace: Interval,
     /// Results without an answer: they are sent again.
     open: Vec<(Lease, &'static str)>,
+    /// Jobs whose replacement has no answer yet.
+    replaced: Vec<Lease>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -60,6 +64,7 @@ async fn main() -> Result<()> {
         books: Session::new(Arc::new(target), "chaos-worker"),
         pace: interval(PACE),
         open: Vec::new(),
+        replaced: Vec::new(),
     };
     loop {
         worker.pace.tick().await;
@@ -73,6 +78,10 @@ async fn main() -> Result<()> {
 impl Worker {
     /// Sends what is open, takes jobs, and writes both down.
     async fn turn(&mut self) -> Result<()> {
+        while let Some(lease) = self.replaced.last().copied() {
+            self.replace(lease).await?;
+            self.replaced.pop();
+        }
         let results: Vec<Value> = self.open.iter().map(result).collect();
         let request = json!({"queues": [self.queue], "max": 7, "wait_ms": 200, "lease_ms": LEASE_MS, "results": results,
                              "worker": {"instance": self.instance, "host": "chaos", "pid": std::process::id()}});
@@ -82,6 +91,25 @@ impl Worker {
         ensure!(status.is_success(), "{status}: {answer}");
         self.heard(answer["results"].as_array().map_or(&[], Vec::as_slice)).await?;
         self.work(answer["jobs"].as_array().map_or(&[], Vec::as_slice)).await
+    }
+
+    /// Streams the jobs that are to exist instead of this one, until there is an answer.
+    async fn replace(&mut self, lease: Lease) -> Result<()> {
+        let url = format!("{}/v1/leases/{lease}/replace", self.dispatchers[self.current]);
+        let request =
+            self.http.post(url).header("content-type", "application/x-ndjson").body(children(&lease));
+        let answer = request.send().await?;
+        let status = answer.status();
+        let answer: Value = answer.json().await?;
+        let said = match status {
+            StatusCode::OK => answer["answer"].as_str().context("an answer")?,
+            StatusCode::CONFLICT => "stale",
+            _ => bail!("{status}: {answer}"),
+        };
+        let row = json!({"job": lease.job, "epoch": lease.epoch, "number": lease.number,
+                         "outcome": "replace", "answer": said});
+        self.keep(KEEP_ANSWERS, vec![row]).await;
+        Ok(())
     }
 
     async fn heard(&mut self, answers: &[Value]) -> Result<()> {
@@ -108,10 +136,13 @@ impl Worker {
             let lease: Lease = job["lease"].as_str().context("a lease")?.parse()?;
             rows.push(json!({"job": lease.job, "attempt": lease.attempt, "epoch": lease.epoch,
                              "number": lease.number, "worker": self.instance}));
-            done.extend(decide(&lease).map(|outcome| (lease, outcome)));
+            done.extend(decide(&lease, job["type"] == "child").map(|outcome| (lease, outcome)));
         }
         self.keep(KEEP_EFFECTS, rows).await;
-        self.open.extend(done);
+        let (replaced, open): (Vec<_>, Vec<_>) =
+            done.into_iter().partition(|(_, outcome)| *outcome == "replace");
+        self.open.extend(open);
+        self.replaced.extend(replaced.into_iter().map(|(lease, _)| lease));
         Ok(())
     }
 
@@ -129,14 +160,27 @@ impl Worker {
     }
 }
 
-/// Most jobs are completed; some fail once, some always, some are given up, and of some the first lease is let go by.
-fn decide(lease: &Lease) -> Option<&'static str> {
+/// Most jobs are completed; some fail once, some always, some are given up, of some the first lease is let go by, and
+/// some are replaced.
+fn decide(lease: &Lease, is_child: bool) -> Option<&'static str> {
     match (lease.job % 100, lease.attempt) {
         (7, _) => Some("perm_fail"),
         (13, _) | (20..28, 1) => Some("temp_fail"),
         (31..33, 1) => None,
+        (40..46, _) if !is_child => Some("replace"),
         _ => Some("complete"),
     }
+}
+
+/// A few jobs, and sometimes more than are inserted at a time. One of them is ready; nobody is to work on the rest.
+fn children(lease: &Lease) -> String {
+    let count = if lease.job % 500 == 40 { 1_100 } else { 3 };
+    let child = |n| {
+        let later = if n == 0 { 0 } else { 86_400_000 };
+        let args = json!({"parent": lease.job, "of": count});
+        format!("{}\n", json!({"type": "child", "args": args, "delay_ms": later}))
+    };
+    (0..count).map(child).collect()
 }
 
 fn result((lease, outcome): &(Lease, &'static str)) -> Value {

@@ -1,10 +1,10 @@
 //! What can go wrong, one thing at a time.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tidemill_common::testing::{Service, wait_for};
 
-use crate::fleet::{Fleet, PATIENCE, WORKERS, kill, retried};
+use crate::fleet::{Fleet, PATIENCE, PROGRAMS, kill, retried};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -16,6 +16,9 @@ pub(crate) enum Fault {
     KillBackend(usize),
     /// SIGSTOP of the owner until another one has the queue, then SIGCONT.
     FreezeOwner,
+    /// A flush of the owner is held up in the server, and let go when the queue has been taken over: only the fence is
+    /// left to refuse it.
+    HoldFlush,
     /// An immediate stop of PostgreSQL, and a start.
     CrashDatabase,
     /// The next owner dies at this point, or hears an error there although it was executed.
@@ -23,25 +26,28 @@ pub(crate) enum Fault {
 }
 
 /// The point, and whether it can also be executed-then-error.
-const POINTS: [(&str, bool, u32); 6] = [
+const POINTS: [(&str, bool, u32); 8] = [
     ("dispatcher.before_take", false, 0),
     ("dispatcher.after_take", true, 0),
     ("dispatcher.before_flush", false, 30),
     ("dispatcher.after_flush", true, 30),
     ("dispatcher.before_renew", false, 3),
     ("dispatcher.after_renew", true, 3),
+    ("dispatcher.before_stream_commit", false, 2),
+    ("dispatcher.after_stream_commit", false, 2),
 ];
 
 impl Fault {
     pub(crate) fn draw(rng: &mut StdRng) -> Fault {
-        match rng.random_range(0..16) {
+        match rng.random_range(0..20) {
             0..2 => Fault::KillOwner,
             2 => Fault::KillDispatcher(rng.random_range(0..2)),
             3 => Fault::KillTicker(rng.random_range(0..2)),
-            4..6 => Fault::KillWorker(rng.random_range(0..WORKERS)),
+            4..6 => Fault::KillWorker(rng.random_range(0..PROGRAMS.len())),
             6..8 => Fault::KillBackend(rng.random_range(0..100)),
             8..10 => Fault::FreezeOwner,
             10 => Fault::CrashDatabase,
+            11..13 => Fault::HoldFlush,
             _ => {
                 let (point, unheard, most) = *POINTS.choose(rng).expect("points");
                 let passes = match rng.random_range(0..=most) {
@@ -68,10 +74,11 @@ impl Fault {
             }
             Fault::KillWorker(number) => {
                 kill(&mut fleet.workers[*number]).await;
-                fleet.workers[*number] = fleet.worker()?;
+                fleet.workers[*number] = fleet.worker(*number)?;
             }
             Fault::KillBackend(draw) => kill_backend(fleet, *draw).await,
             Fault::FreezeOwner => freeze(fleet).await?,
+            Fault::HoldFlush => hold_flush(fleet).await?,
             Fault::CrashDatabase => {
                 fleet.cluster.stop_immediate()?;
                 fleet.cluster.start()?;
@@ -115,6 +122,36 @@ async fn freeze(fleet: &Fleet) -> Result<()> {
     .await;
     fleet.dispatchers[zombie].cont();
     ensure!(heir != zombie, "the frozen dispatcher {zombie} took its queue over, epoch {new}");
+    Ok(())
+}
+
+/// The test itself takes the queue over, while a flush of the owner waits behind the fence. Both dispatchers are frozen
+/// meanwhile, so that the one does not give its flush up and the other does not end it.
+async fn hold_flush(fleet: &Fleet) -> Result<()> {
+    let mut session = fleet.jobs.session("tidemill-test");
+    let mut fence = session.begin("hold a flush").await?;
+    fence.query("take the fence", "select pg_advisory_xact_lock(7465002, 1)", &[]).await?;
+    let row = fence.query_one("find the owner", "select address, epoch from tidemill.owner", &[]).await?;
+    let epoch: i64 = row.get(1);
+    let owner = fleet.number(row.get(0)).context("the owner is one of ours")?;
+    fleet.dispatchers[1 - owner].stop();
+    let mut other = fleet.jobs.session("tidemill-test");
+    let waits = "select 1 from pg_locks l join pg_stat_activity a using (pid)
+                  where l.locktype = 'advisory' and l.classid = 7465002 and l.objid = 1 and not l.granted
+                    and a.query ~ 'journal_write'";
+    wait_for("a flush behind the fence", PATIENCE, async || {
+        retried(&mut other, async |s| s.query_opt("look for a flush", waits, &[]).await).await?.map(drop)
+    })
+    .await;
+    fleet.dispatchers[owner].stop();
+    let take = format!("select tidemill.owner_take(1, {epoch}, gen_random_uuid(), 'the test', 1)");
+    wait_for("the end of the owner's term", PATIENCE, async || {
+        let row = fence.query_one("take the queue over", &take, &[]).await.ok()?;
+        row.get::<_, Option<i64>>(0)
+    })
+    .await;
+    fence.commit().await?;
+    fleet.dispatchers.iter().for_each(Service::cont);
     Ok(())
 }
 

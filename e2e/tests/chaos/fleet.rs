@@ -12,14 +12,26 @@ use tidemill_e2e::pipeline::free_port;
 pub(crate) const QUEUE: &str = "work";
 /// Leases of one job.
 pub(crate) const MAX_ATTEMPTS: i32 = 6;
-pub(crate) const WORKERS: usize = 3;
+/// Workers that tell the dispatcher, and workers that complete in their own transaction.
+pub(crate) const PROGRAMS: [&str; 5] =
+    ["chaos-worker", "chaos-worker", "chaos-worker", "chaos-ledger", "chaos-ledger"];
 /// How long anything may take. On a quiet machine it is a second or two.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const BOOKS: &str = "
 create table public.effect (
     job int8, attempt int4, epoch int8, number int8, worker uuid, primary key (job, epoch, number));
-create table public.answer (job int8, epoch int8, number int8, outcome text, answer text);";
+create table public.answer (job int8, epoch int8, number int8, outcome text, answer text);
+create table public.ledger (job int8, epoch int8, number int8);
+create index on public.ledger (job);
+create table public.takeover (epoch int8 primary key, transaction int8);
+create function public.keep_takeover() returns trigger language plpgsql as $$
+begin
+    insert into public.takeover values (new.epoch, pg_catalog.txid_current());
+    return null;
+end $$;
+create trigger keep_takeover after update of epoch on tidemill.owner
+    for each row when (new.epoch <> old.epoch) execute function public.keep_takeover();";
 
 pub(crate) struct Fleet {
     pub(crate) cluster: Cluster,
@@ -59,8 +71,8 @@ impl Fleet {
             fleet.tickers.push(fleet.ticker()?);
             fleet.dispatchers.push(fleet.dispatcher(number, "")?);
         }
-        for _ in 0..WORKERS {
-            fleet.workers.push(fleet.worker()?);
+        for number in 0..PROGRAMS.len() {
+            fleet.workers.push(fleet.worker(number)?);
         }
         Ok(fleet)
     }
@@ -76,9 +88,9 @@ impl Fleet {
         Service::spawn("tidemill-dispatcher", &self.settings, &environment)
     }
 
-    pub(crate) fn worker(&self) -> Result<Service> {
+    pub(crate) fn worker(&self, number: usize) -> Result<Service> {
         let urls = self.http.map(|address| format!("http://{address}"));
-        Service::spawn_program("chaos-worker", &[QUEUE, self.jobs.url(), &urls[0], &urls[1]], &[])
+        Service::spawn_program(PROGRAMS[number], &[QUEUE, self.jobs.url(), &urls[0], &urls[1]], &[])
     }
 
     /// The number of the dispatcher that owns the queue now, and its epoch.
@@ -88,10 +100,14 @@ impl Fleet {
             let sql = "select address, epoch from tidemill.owner where until > clock_timestamp()";
             let row =
                 retried(&mut session, async |s| s.query_opt("find the owner", sql, &[]).await).await??;
-            let address: String = row.get(0);
-            Some((self.http.iter().position(|http| address.ends_with(&http.to_string()))?, row.get(1)))
+            Some((self.number(row.get(0))?, row.get(1)))
         })
         .await
+    }
+
+    /// The number of the dispatcher with this address.
+    pub(crate) fn number(&self, address: &str) -> Option<usize> {
+        self.http.iter().position(|http| address.ends_with(&http.to_string()))
     }
 
     /// Inserts a job and waits until a worker has it: every part of the pipeline works.
@@ -105,7 +121,8 @@ impl Fleet {
             Some(row.await?.get::<_, i64>(0))
         })
         .await;
-        let look = "select exists (select 1 from public.effect where job = $1)";
+        let look = "select exists (select from public.effect where job = $1)
+                        or exists (select from public.ledger where job = $1)";
         wait_for("a job inserted now is worked on", PATIENCE, async || {
             let row = retried(&mut session, async |s| {
                 s.query_one("look for the marker", look, &[(&job, Type::INT8)]).await

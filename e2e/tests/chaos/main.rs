@@ -1,20 +1,24 @@
 //! Chaos on real processes: dispatchers, tickers, workers, their connections and the whole of PostgreSQL are killed,
 //! frozen and stopped in turn, while producers and workers go on. In the end no job is lost, each has exactly one
-//! accepted end, and none was accepted under a lease that was not the newest.
+//! accepted end, and none was accepted under a lease that was not the newest; what a worker completed in its own
+//! transaction is in the ledger once; a job is replaced if and only if all that replace it exist; and no owner wrote
+//! after the takeover by the next one.
 //!
 //! `TIDEMILL_TEST_SEED` repeats the faults of a run that failed, `TIDEMILL_CHAOS_CYCLES` runs more of them.
 
 mod books;
 mod fault;
 mod fleet;
+mod journal;
 mod produce;
 
 use std::{fmt::Display, str::FromStr};
 
-use anyhow::{Context, Result};
-use books::{Journal, all_jobs, balance};
+use anyhow::{Context, Result, ensure};
+use books::{all_jobs, balance};
 use fault::Fault;
 use fleet::{Fleet, PATIENCE};
+use journal::Journal;
 use produce::Producers;
 use rand::{SeedableRng, rngs::StdRng};
 use tidemill_common::testing::wait_for;
@@ -45,11 +49,39 @@ async fn nothing_is_lost_and_nothing_stale_is_accepted() -> Result<()> {
 
     let mut session = fleet.jobs.session("tidemill-test");
     wait_for("every job to end", PATIENCE, async || {
+        // In this order: by the end of a job that was replaced, the others are there.
+        let journal = Journal::read(&mut session).await.ok()?;
         let jobs = all_jobs(&mut session).await.ok()?;
-        Journal::read(&mut session).await.ok()?.has_ended(&jobs).then_some(())
+        journal.has_ended(&jobs).then_some(())
     })
     .await;
-    println!("{:?}: {}", begin.elapsed(), balance(&mut session, &acknowledged).await?);
+    let ends = balance(&mut session, &acknowledged).await?;
+    println!("{:?}", begin.elapsed());
+    for what in ["complete", "ledger", "replace"] {
+        ensure!(cycles < CYCLES || ends.contains_key(what), "no job ended as {what}");
+    }
+    Ok(())
+}
+
+/// The books must find a fence that checks nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_behind_a_takeover_is_noticed() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let producers = Producers::start(&fleet.http);
+    fleet.flows().await?;
+    let mut session = fleet.jobs.session("tidemill-test");
+    let source = "select pg_get_functiondef('tidemill.fence(integer, bigint)'::regprocedure)";
+    let fence: String = session.query_one("read the fence", source, &[]).await?.get(0);
+    let mutant = fence.replace("if v_epoch <> i_epoch then", "if false then");
+    ensure!(mutant != fence, "an edit that changes nothing proves nothing");
+    session.batch("weaken the fence", &mutant).await?;
+    Fault::HoldFlush.happen(&mut fleet).await?;
+    wait_for("the flush in the journal", PATIENCE, async || {
+        let journal = Journal::read(&mut session).await.ok()?;
+        journal.faults.iter().any(|fault| fault.contains("was written after the takeover")).then_some(())
+    })
+    .await;
+    producers.stop().await;
     Ok(())
 }
 
