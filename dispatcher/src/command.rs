@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidemill_common::api::{Outcome, Progress};
+use tidemill_common::api::{Outcome, Progress, Rates};
 use tidemill_common::lease::Lease;
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,8 +39,19 @@ pub enum Command {
     List { listing: Box<Listing>, reply: Reply<Box<Listing>> },
     /// Who holds leases, and how many.
     Holders { reply: Reply<Vec<(Arc<Holder>, u64)>> },
+    /// What people want to know of the queue.
+    Show { reply: Reply<Shown> },
     /// How much there is.
     Count { reply: Reply<Counts> },
+}
+
+/// What an owner tells people of its queue.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub counts: Counts,
+    pub rates: Rates,
+    /// How many jobs the window may hold, and how many bytes of them.
+    pub window: (usize, usize),
 }
 
 /// What an owner knows of a job.
@@ -148,6 +159,14 @@ impl QueueHandle {
         self.ask(|_, reply| Command::Holders { reply }).await
     }
 
+    /// What people want to know of the queue.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn show(&self) -> Result<Shown, Unavailable> {
+        self.ask(|_, reply| Command::Show { reply }).await
+    }
+
     /// How much there is.
     ///
     /// # Errors
@@ -193,6 +212,7 @@ impl Unread for Answered {
 
 impl Unread for Looked {}
 impl Unread for Box<Listing> {}
+impl Unread for Shown {}
 impl Unread for Counts {}
 impl Unread for Vec<(Arc<Holder>, u64)> {}
 

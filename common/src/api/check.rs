@@ -47,6 +47,12 @@ pub mod limit {
     pub const DELAY_MS: u64 = 315_360_000_000;
     /// Attempts of a job.
     pub const ATTEMPTS: u32 = 1_000;
+    /// Jobs in a queue's window.
+    pub const WINDOW_JOBS: u64 = 10_000_000;
+    /// The least that a window's bytes may be limited to: 1 MiB.
+    pub const WINDOW_BYTES_MIN: u64 = 1 << 20;
+    /// The most: 64 GiB.
+    pub const WINDOW_BYTES_MAX: u64 = 1 << 36;
     /// Ids in one redrive or purge call.
     pub const SELECTED_IDS: usize = 1_000;
 }

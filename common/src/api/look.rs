@@ -38,7 +38,7 @@ pub struct QueueInfo {
     /// How long the oldest ready job has been waiting; absent if none is ready.
     #[serde(default)]
     pub oldest_ready_age_ms: Option<u64>,
-    /// Jobs per second.
+    /// Jobs per second; absent while nobody serves it.
     #[serde(default)]
     pub rates: Option<Rates>,
     /// Is it paused as a whole?
@@ -62,16 +62,20 @@ pub struct QueueOwner {
     pub epoch: i64,
 }
 
-/// Jobs per second, over the last minute or so.
+/// Jobs per second: over the last minute, or since the queue changed hands, if that is less. From the owner's memory.
+/// What happens in the waiting room without the owner is not counted: a worker's own transaction that completes a job,
+/// and a lease that ends there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Rates {
-    /// Read from the log.
+    /// Read from the log: new jobs, and those that were put back there.
     pub loaded: f64,
     /// Leased.
     pub leased: f64,
-    /// Finished for good.
-    pub finished: f64,
+    /// Completed or replaced.
+    pub completed: f64,
+    /// Attempts that failed, or whose lease ended without a result.
+    pub failed: f64,
 }
 
 /// `PUT /v1/queues/{queue}`: creates a job queue or changes its settings. What is absent stays as it is.
@@ -88,15 +92,26 @@ pub struct QueueSettings {
     /// The wait after a `temp_fail` that names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
-    /// How many jobs the owner holds in memory.
+    /// How much of the log the owner holds in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window_jobs: Option<u64>,
-    /// How many bytes of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window_bytes: Option<u64>,
+    pub window: Option<WindowSettings>,
     /// Does a producer ring while the owner sleeps?
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doorbell: Option<bool>,
+}
+
+/// How much of the log the owner of a queue reads ahead and holds in memory. In a change, 0 means: as the dispatcher is
+/// configured. A smaller window than before gives nothing back that it holds already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WindowSettings {
+    /// Jobs, ready and leased; at most 10,000,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<u64>,
+    /// Bytes of them, 1 MiB to 64 GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// How long a failed job waits, always with full jitter: a random time up to a bound that grows with the attempts.
@@ -144,11 +159,14 @@ impl Validate for QueueSettings {
                 faults.range(cap_ms, base_ms, limit::DELAY_MS, at.field("cap_ms"));
             }
         }
-        if let Some(jobs) = self.window_jobs {
-            faults.range(jobs, 1, 10_000_000, at.field("window_jobs"));
-        }
-        if let Some(bytes) = self.window_bytes {
-            faults.range(bytes, 1 << 20, 1 << 36, at.field("window_bytes"));
+        if let Some(WindowSettings { jobs, bytes }) = self.window {
+            let at = at.field("window");
+            if let Some(jobs) = jobs.filter(|jobs| *jobs != 0) {
+                faults.range(jobs, 1, limit::WINDOW_JOBS, at.field("jobs"));
+            }
+            if let Some(bytes) = bytes.filter(|bytes| *bytes != 0) {
+                faults.range(bytes, limit::WINDOW_BYTES_MIN, limit::WINDOW_BYTES_MAX, at.field("bytes"));
+            }
         }
     }
 }

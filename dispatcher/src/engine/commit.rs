@@ -139,6 +139,7 @@ impl Engine {
     pub fn committed(&mut self, at: Micros, mut answers: ColdAnswers) {
         let Some(group) = self.in_flight.take() else { return };
         for unit in group.units {
+            self.tally.count(&unit);
             self.answer(unit, at, &mut answers);
         }
         self.advance(at);
@@ -153,6 +154,7 @@ impl Engine {
             match answer {
                 FinishAnswer::Plain(Answer::Ok) => {
                     self.finished.remember(*lease, said.finishes());
+                    self.tally.count_finished(said.finishes());
                     if said.is_final() {
                         self.progress.forget(item.lease.job);
                     }
@@ -160,6 +162,7 @@ impl Engine {
                 FinishAnswer::Plain(_) => {}
                 FinishAnswer::Replaced { ids } => {
                     self.finished.remember_children(*lease, Children::new(ids.clone()));
+                    self.tally.count_finished(said.finishes());
                     self.progress.forget(item.lease.job);
                 }
             }

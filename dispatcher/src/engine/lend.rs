@@ -25,6 +25,7 @@ impl Engine {
     /// The stream that replaces the lease's job by so many others is committed.
     pub fn streamed(&mut self, lease: &Lease, count: u64) {
         let children = Children { count, ..Children::default() };
+        self.tally.completed += 1;
         self.progress.forget(lease.job);
         self.finished.remember_children(LeaseKey { epoch: lease.epoch, number: lease.number }, children);
     }

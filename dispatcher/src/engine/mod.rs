@@ -25,6 +25,7 @@ mod refuse;
 mod relief;
 mod repeats;
 mod search;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -48,6 +49,7 @@ pub use heartbeat::Beat;
 pub use list::{Listed, Listing};
 pub use recover::Fold;
 pub use search::Filter;
+pub use tally::Tally;
 pub use time::Micros;
 
 use commit::Group;
@@ -112,6 +114,7 @@ pub struct Engine {
     suspects: usize,
     finished: FinishedLeases,
     progress: Progress,
+    tally: Tally,
     answers: Vec<(RequestId, Answered)>,
 }
 
@@ -170,6 +173,7 @@ impl Engine {
             suspects: 0,
             finished: FinishedLeases::new(limits.finished, epoch),
             progress: Progress::default(),
+            tally: Tally::default(),
             answers: Vec::new(),
         };
         for (lease, how, children) in fold.finished.drain(..) {
@@ -185,6 +189,17 @@ impl Engine {
     /// An administrator changed the queue.
     pub fn set(&mut self, settings: QueueSettings) {
         self.settings = settings;
+    }
+
+    /// The window may hold so many entries from now on, and so many bytes of them. What it holds already stays.
+    pub fn set_window(&mut self, (jobs, bytes): (usize, usize)) {
+        (self.limits.window_jobs, self.limits.window_bytes) = (jobs, bytes);
+    }
+
+    /// How many entries the window may hold, and how many bytes of them.
+    #[must_use]
+    pub fn window_limits(&self) -> (usize, usize) {
+        (self.limits.window_jobs, self.limits.window_bytes)
     }
 
     /// How many more entries, and bytes of them, the window takes.

@@ -99,6 +99,11 @@ impl Window {
         self.keys.len()
     }
 
+    /// Entries taken in since the beginning.
+    pub(super) fn loaded(&self) -> u64 {
+        self.next_order
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

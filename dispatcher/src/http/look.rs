@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tidemill_common::api::{
-    Backoff, BackoffPreset, ProblemKind, QueueInfo, QueueList, QueueOwner, QueueSettings,
+    Backoff, BackoffPreset, ProblemKind, QueueInfo, QueueList, QueueOwner, QueueSettings, WindowSettings,
 };
 use tidemill_common::db::{DbError, Session, Type};
 use tidemill_common::id::{QueueName, WorkerInstance};
@@ -24,7 +24,7 @@ use super::problem::Refusal;
 use super::produce::no_job_queue;
 use super::state::ApiState;
 use super::work::unseen;
-use crate::engine::Counts;
+use crate::command::Shown;
 use crate::routes::{Owner, Route};
 
 /// One queue, asked of its owner.
@@ -106,15 +106,21 @@ fn call<'a>(state: &'a ApiState, passport: &'a Passport, address: &'a str, path:
 
 /// What is known here of a queue; counts of ready and leased jobs only if this process owns it.
 async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo> {
-    let counts = match route.owner(state.me) {
-        Owner::Here => route.handle.count().await.ok(),
+    let shown = match route.owner(state.me) {
+        Owner::Here => route.handle.show().await.ok(),
         Owner::There(_) | Owner::Nobody => None,
     };
     let queue = route.seen.borrow().queue.clone();
     let outside = rest.counts.get(&queue.queue_id).copied().unwrap_or_default();
-    let owner = counts.and_then(|_| owner(&queue));
-    let Counts { ready, leased, oldest_ready, .. } =
-        counts.unwrap_or(Counts { ready: 0, leased: 0, parked: 0, oldest_ready: None, read_to: 0 });
+    let owner = shown.as_ref().and_then(|_| owner(&queue));
+    let mut settings = settings(&queue);
+    if let Some(Shown { window: (jobs, bytes), .. }) = shown {
+        settings.window = window(Some(jobs), Some(bytes));
+    }
+    let rates = shown.as_ref().map(|shown| shown.rates);
+    let (ready, leased, oldest_ready) = shown
+        .map(|Shown { counts, .. }| (counts.ready, counts.leased, counts.oldest_ready))
+        .unwrap_or_default();
     let age = oldest_ready.map(|oldest| rest.now.as_millisecond() - oldest.timestamp().as_millisecond());
     Some(QueueInfo {
         queue: queue.name.parse().ok()?,
@@ -124,9 +130,9 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
         waiting: outside.waiting,
         dead: outside.dead,
         oldest_ready_age_ms: age.map(|age| u64::try_from(age).unwrap_or(0)),
-        rates: None,
+        rates,
         paused: false,
-        settings: settings(&queue),
+        settings,
     })
 }
 
@@ -139,7 +145,7 @@ fn owner(queue: &JobQueue) -> Option<QueueOwner> {
     })
 }
 
-/// What is in force for a queue.
+/// What is in force for a queue; of the window only what is the queue's own: the rest is the owner's.
 pub(super) fn settings(queue: &JobQueue) -> QueueSettings {
     QueueSettings {
         lease_ms: Some(u64::from(queue.lease_ms.unsigned_abs())),
@@ -151,10 +157,17 @@ pub(super) fn settings(queue: &JobQueue) -> QueueSettings {
                 cap_ms: u64::from(queue.backoff_cap_ms.unsigned_abs()),
             },
         }),
-        window_jobs: None,
-        window_bytes: None,
+        window: window(queue.window_jobs, queue.window_bytes),
         doorbell: None,
     }
+}
+
+fn window<T: TryInto<u64>, U: TryInto<u64>>(jobs: Option<T>, bytes: Option<U>) -> Option<WindowSettings> {
+    let window = WindowSettings {
+        jobs: jobs.and_then(|jobs| jobs.try_into().ok()),
+        bytes: bytes.and_then(|bytes| bytes.try_into().ok()),
+    };
+    (window != WindowSettings::default()).then_some(window)
 }
 
 /// What the database knows of queues: the jobs of each that are not in the log, and the time.

@@ -27,14 +27,8 @@ pub(super) async fn settings(
     caller.check(Scope::Admin, &name)?;
     let name: QueueName = name.parse().map_err(|error| Refusal::fault("", format!("{error}")))?;
     let wanted: QueueSettings = body::parsed(&headers, body, &state.limits).await?;
-    for (field, is_used) in [
-        ("window_jobs", wanted.window_jobs.is_some()),
-        ("window_bytes", wanted.window_bytes.is_some()),
-        ("doorbell", wanted.doorbell.is_some()),
-    ] {
-        if is_used {
-            return Err(Refusal::not_yet(format!("/{field}"), &format!("`{field}`")));
-        }
+    if wanted.doorbell.is_some() {
+        return Err(Refusal::not_yet("/doorbell", "`doorbell`"));
     }
     let mut session = state.pool.session().await?;
     let (is_new, settings) =
@@ -63,6 +57,10 @@ async fn put(
         backoff_base_ms: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         backoff_cap_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        window_jobs: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        window_bytes: Option<u64>,
     }
     let (backoff, base_and_cap) = match wanted.backoff {
         None => (None, None),
@@ -75,6 +73,8 @@ async fn put(
         backoff,
         backoff_base_ms: base_and_cap.map(|(base_ms, _)| base_ms),
         backoff_cap_ms: base_and_cap.map(|(_, cap_ms)| cap_ms),
+        window_jobs: wanted.window.and_then(|window| window.jobs),
+        window_bytes: wanted.window.and_then(|window| window.bytes),
     };
     let op = "create or change a job queue";
     let sql = "select tidemill.create_job_queue($1, $2)";

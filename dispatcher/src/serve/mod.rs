@@ -4,6 +4,7 @@
 
 mod clock;
 mod owned;
+mod rates;
 mod reader;
 mod trust;
 
@@ -126,6 +127,14 @@ impl QueueServer {
         self.refuse_waiting();
     }
 
+    /// How many jobs the window of the queue may hold, and how many bytes of them: its own setting, or this process's.
+    fn window(&self, seen: &Seen) -> (usize, usize) {
+        let Limits { window_jobs, window_bytes, .. } = self.identity.limits;
+        let jobs = seen.queue.window_jobs.and_then(|jobs| jobs.try_into().ok());
+        let bytes = seen.queue.window_bytes.and_then(|bytes| bytes.try_into().ok());
+        (jobs.unwrap_or(window_jobs), bytes.unwrap_or(window_bytes))
+    }
+
     fn name(&self) -> String {
         self.seen.borrow().queue.name.clone()
     }
@@ -204,11 +213,12 @@ impl QueueServer {
         for (kind, count) in dispatch::parked_types(&mut read, id).await.map_err(doubt)? {
             fold.parked(kind, count.unsigned_abs());
         }
+        let (window_jobs, window_bytes) = self.window(seen);
         let mut engine = Engine::new(
             (id, queue.sub_id),
             epoch.0,
             settings(seen),
-            identity.limits,
+            Limits { window_jobs, window_bytes, ..identity.limits },
             low_water.0,
             fold,
             SmallRng::from_os_rng(),
@@ -294,7 +304,7 @@ impl QueueServer {
                 changed = self.seen.changed() => match changed {
                     Ok(()) => {
                         let seen = self.seen.borrow_and_update().clone();
-                        owned.engine.set(settings(&seen));
+                        owned.set(settings(&seen), self.window(&seen));
                     }
                     Err(_) => self.stop.begin(),
                 },

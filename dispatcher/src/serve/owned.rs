@@ -13,11 +13,12 @@ use tidemill_common::queue::work::{self, Written};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::DatabaseClock;
+use super::rates::Rate;
 use super::reader::{Piece, Portion, Position};
 use super::trust::Trust;
 use super::{Lost, Sessions};
-use crate::command::{Command, Looked, Reply};
-use crate::engine::{Answered, ColdAnswers, Engine, Flush, RequestId};
+use crate::command::{Command, Looked, Reply, Shown};
+use crate::engine::{Answered, ColdAnswers, Engine, Flush, QueueSettings, RequestId};
 use crate::metrics::Metrics;
 
 type Work<T> = Pin<Box<dyn Future<Output = (Session, Result<T, DbError>)> + Send>>;
@@ -34,6 +35,7 @@ pub(super) struct Owned {
     pub(super) read_rows: i32,
     /// Room in the window below which nothing is read.
     least_rows: i32,
+    rate: Rate,
     pub(super) position: Position,
     pub(super) replies: HashMap<RequestId, Reply<Answered>>,
     pub(super) sessions: Sessions,
@@ -78,7 +80,8 @@ impl Owned {
             trust,
             term_ms,
             read_rows,
-            least_rows: (i32::try_from(engine.room().0).unwrap_or(i32::MAX) / 4).clamp(1, read_rows),
+            least_rows: least_rows(engine.window_limits().0, read_rows),
+            rate: Rate::new(Instant::now()),
             engine,
             position: Position::at(low_water),
             replies: HashMap::new(),
@@ -92,6 +95,13 @@ impl Owned {
             leaving: false,
             doubted: false,
         }
+    }
+
+    /// An administrator may have changed the queue, or its window.
+    pub(super) fn set(&mut self, settings: QueueSettings, window: (usize, usize)) {
+        self.engine.set(settings);
+        self.engine.set_window(window);
+        self.least_rows = least_rows(window.0, self.read_rows);
     }
 
     /// A new tick may be there.
@@ -156,6 +166,11 @@ impl Owned {
                 drop(reply.send(listing));
             }
             Command::Holders { reply } => drop(reply.send(self.engine.holders())),
+            Command::Show { reply } => {
+                let rates = self.rate.now(Instant::now(), self.engine.tally());
+                let (counts, window) = (self.engine.counts(), self.engine.window_limits());
+                drop(reply.send(Shown { counts, rates, window }));
+            }
             Command::Count { reply } => drop(reply.send(self.engine.counts())),
         }
     }
@@ -286,6 +301,7 @@ impl Owned {
                     None => ColdAnswers::default(),
                 };
                 self.engine.committed(at, answers);
+                self.rate.note(Instant::now(), self.engine.tally());
                 Ok(())
             }
             // Refused data was not written; anything else may have been.
@@ -305,6 +321,7 @@ impl Owned {
                 self.position = piece.position;
                 self.engine.advance(self.clock.now());
                 self.engine.load(piece.to_tick, piece.rows, piece.complete);
+                self.rate.note(Instant::now(), self.engine.tally());
                 self.look();
             }
             None => {
@@ -315,6 +332,11 @@ impl Owned {
         }
         Ok(())
     }
+}
+
+/// Less room than this is not worth a read of its own: a quarter of the window, or what one read brings.
+fn least_rows(window_jobs: usize, read_rows: i32) -> i32 {
+    (i32::try_from(window_jobs).unwrap_or(i32::MAX) / 4).clamp(1, read_rows)
 }
 
 fn write(mut session: Session, queue_id: i32, epoch: Epoch, flush: Flush) -> Work<Written> {

@@ -7,6 +7,7 @@ mod forward;
 mod limits;
 mod list;
 mod openapi;
+mod queue;
 mod replace;
 mod search;
 mod support;

@@ -126,7 +126,8 @@ fn queues() -> Vec<Operation> {
         )
         .scope(Admin)
         .json::<QueueSettings>(
-            json!({"lease_ms": 60000, "max_attempts": 25, "backoff": {"base_ms": 1000, "cap_ms": 3600000}}),
+            json!({"lease_ms": 60000, "max_attempts": 25, "backoff": {"base_ms": 1000, "cap_ms": 3600000},
+                   "window": {"jobs": 50000, "bytes": 67108864}}),
         )
         .answer::<QueueSettings>(200, "The settings in force.")
         .answer::<QueueSettings>(201, "Created, with these settings.")

@@ -12,6 +12,7 @@ mod relief;
 mod repeats;
 mod replace;
 mod search;
+mod tally;
 mod window;
 
 use std::sync::Arc;
