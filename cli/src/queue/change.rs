@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 use tidemill_common::{
+    api::{Backoff, BackoffPreset},
     config::nearest,
-    db::{Session, Type},
+    db::{DbError, Session, Tx, Type},
     id::QueueName,
 };
 
@@ -19,17 +20,32 @@ const LOG: [&str; 6] = [
     "rotation_period",
     "external_ticker",
 ];
-/// Settings of job queues, all whole numbers but the back-off's name.
-const JOBS: [&str; 5] = ["lease_ms", "max_attempts", "backoff", "backoff_base_ms", "backoff_cap_ms"];
+/// Settings of job queues, all whole numbers but the back-off.
+const JOBS: [&str; 7] = [
+    "lease_ms",
+    "max_attempts",
+    "backoff",
+    "backoff_base_ms",
+    "backoff_cap_ms",
+    "window_jobs",
+    "window_bytes",
+];
 
 /// The table says what is in range.
 const CHECK_VIOLATION: &str = "23514";
+const NUMBER_TOO_LARGE: &str = "22003";
 
-/// What `queue config` was asked to change, with known keys only.
+/// What `queue create` or `queue config` was asked to set, with known keys only.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     log: Vec<(String, String)>,
     jobs: Map<String, Value>,
+}
+
+impl Settings {
+    fn job_keys(&self) -> String {
+        self.jobs.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Checks KEY=VALUE arguments; the error names the key and the nearest known one.
@@ -42,12 +58,13 @@ pub(super) fn parse_settings(arguments: &[String]) -> Result<Settings, CliError>
         if LOG.contains(&key) {
             settings.log.push((key.to_owned(), value.to_owned()));
         } else if key == "backoff" {
-            if !["exponential", "mail"].contains(&value) {
-                return Err(CliError::Usage(format!("backoff=\"{value}\": there are exponential and mail.")));
-            }
-            settings.jobs.insert(key.to_owned(), value.into());
+            settings.jobs.append(&mut parse_backoff(value)?);
         } else if JOBS.contains(&key) {
-            let Ok(number) = value.parse::<i32>() else {
+            let number = match key {
+                "window_bytes" => value.parse(),
+                _ => value.parse::<i32>().map(i64::from),
+            };
+            let Ok(number) = number else {
                 return Err(CliError::Usage(format!("{key}=\"{value}\" is not a whole number.")));
             };
             settings.jobs.insert(key.to_owned(), number.into());
@@ -63,13 +80,48 @@ pub(super) fn parse_settings(arguments: &[String]) -> Result<Settings, CliError>
     Ok(settings)
 }
 
-pub(super) async fn create(session: &mut Session, name: &QueueName, jobs: bool) -> Result<(), CliError> {
+/// A name, or what `PUT /v1/queues/{queue}` takes for an exponential one.
+fn parse_backoff(value: &str) -> Result<Map<String, Value>, CliError> {
+    let name = |name: &str| ("backoff".to_owned(), name.into());
+    let parsed = match value {
+        "exponential" => return Ok(Map::from_iter([name("exponential")])),
+        object if object.starts_with('{') => serde_json::from_str(object),
+        preset => serde_json::from_value(preset.into()),
+    };
+    match parsed {
+        Ok(Backoff::Preset(BackoffPreset::Mail)) => Ok(Map::from_iter([name("mail")])),
+        Ok(Backoff::Exponential { base_ms, cap_ms }) => Ok(Map::from_iter([
+            name("exponential"),
+            ("backoff_base_ms".to_owned(), base_ms.into()),
+            ("backoff_cap_ms".to_owned(), cap_ms.into()),
+        ])),
+        Err(_) => Err(CliError::Usage(format!(
+            "backoff=\"{value}\": there are exponential, mail, and {{\"base_ms\":1000,\"cap_ms\":3600000}}."
+        ))),
+    }
+}
+
+pub(super) async fn create(
+    session: &mut Session,
+    name: &QueueName,
+    jobs: bool,
+    settings: &Settings,
+) -> Result<(), CliError> {
+    if !jobs && !settings.jobs.is_empty() {
+        return Err(CliError::Usage(format!("{} goes with --jobs only.", settings.job_keys())));
+    }
+    let mut tx = session.begin("create_queue").await?;
+    let params = [(&name.as_ref() as _, Type::TEXT)];
     let sql = if jobs { "select tidemill.create_job_queue($1)" } else { "select pgq.create_queue($1)" };
-    let created: i32 = session.query_one("create queue", sql, &[(&name.as_ref(), Type::TEXT)]).await?.get(0);
+    let created: i32 = tx.query_one("create queue", sql, &params).await?.get(0);
+    set(&mut tx, name, settings).await?;
+    tx.commit().await?;
     let kind = if jobs { "Job queue" } else { "Queue" };
-    say(match created {
-        1 => format!("{kind} {name} created."),
-        _ => format!("{kind} {name} exists already."),
+    let is_set = !settings.log.is_empty() || !settings.jobs.is_empty();
+    say(match (created, is_set) {
+        (1, _) => format!("{kind} {name} created."),
+        (_, false) => format!("{kind} {name} exists already."),
+        (_, true) => format!("{kind} {name} exists already; it is configured now."),
     })
 }
 
@@ -103,12 +155,18 @@ pub(super) async fn configure(
     settings: &Settings,
 ) -> Result<(), CliError> {
     if must_exist(session, name).await? == Kind::Events && !settings.jobs.is_empty() {
-        let keys = settings.jobs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(CliError::Refused(format!(
-            "{name} is not a job queue and has no {keys}: `tidemill queue create {name} --jobs` makes it one."
+            "{name} is not a job queue and has no {}: `tidemill queue create {name} --jobs` makes it one.",
+            settings.job_keys()
         )));
     }
     let mut tx = session.begin("configure_queue").await?;
+    set(&mut tx, name, settings).await?;
+    tx.commit().await?;
+    say(format!("Queue {name} configured."))
+}
+
+async fn set(tx: &mut Tx<'_>, name: &QueueName, settings: &Settings) -> Result<(), CliError> {
     for (key, value) in &settings.log {
         tx.query_one(
             "set queue config",
@@ -126,20 +184,21 @@ pub(super) async fn configure(
                 &[(&name.as_ref(), Type::TEXT), (&jobs, Type::JSONB)],
             )
             .await;
-        match set {
-            Ok(_) => {}
-            Err(error) if error.code().is_some_and(|code| code.code() == CHECK_VIOLATION) => {
-                return Err(CliError::Refused(
-                    "A setting is out of its range: lease_ms is 1000 to 86400000, max_attempts 1 to 1000, \
-                     backoff_base_ms 1 to backoff_cap_ms."
-                        .to_owned(),
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        }
+        set.map_err(out_of_range)?;
     }
-    tx.commit().await?;
-    say(format!("Queue {name} configured."))
+    Ok(())
+}
+
+fn out_of_range(error: DbError) -> CliError {
+    if error.code().is_some_and(|code| [CHECK_VIOLATION, NUMBER_TOO_LARGE].contains(&code.code())) {
+        return CliError::Refused(
+            "A setting is out of its range: lease_ms is 1000 to 86400000, max_attempts 1 to 1000, \
+             backoff_base_ms 1 to backoff_cap_ms, window_jobs 1 to 10000000, window_bytes 1048576 to 68719476736; \
+             a window of 0 is the one that the dispatcher is configured with."
+                .to_owned(),
+        );
+    }
+    error.into()
 }
 
 #[cfg(test)]
@@ -156,6 +215,23 @@ mod tests {
         let settings = parse(&["ticker_max_lag=1 s", "lease_ms=5000"]).unwrap();
         assert_eq!(settings.log, [("ticker_max_lag".to_owned(), "1 s".to_owned())]);
         assert_eq!(serde_json::to_string(&settings.jobs).unwrap(), r#"{"lease_ms":5000}"#);
+    }
+
+    #[test]
+    fn a_back_off_has_the_forms_that_the_api_takes() {
+        let jobs = |argument| serde_json::to_string(&parse(&[argument]).unwrap().jobs).unwrap();
+        assert_eq!(jobs("backoff=mail"), r#"{"backoff":"mail"}"#);
+        assert_eq!(jobs("backoff=exponential"), r#"{"backoff":"exponential"}"#);
+        assert_eq!(
+            jobs(r#"backoff={"base_ms":10,"cap_ms":20}"#),
+            r#"{"backoff":"exponential","backoff_base_ms":10,"backoff_cap_ms":20}"#
+        );
+        assert_eq!(jobs("window_bytes=68719476736"), r#"{"window_bytes":68719476736}"#);
+        for wrong in
+            ["backoff=post", r#"backoff={"base_ms":10}"#, r#"backoff={"base_ms":1,"cap_ms":2,"x":3}"#]
+        {
+            assert!(parse(&[wrong]).unwrap_err().contains("there are exponential, mail, and {\"base_ms\""));
+        }
     }
 
     #[test]

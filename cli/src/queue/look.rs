@@ -101,6 +101,9 @@ struct Jobs {
     backoff: String,
     backoff_base_ms: i32,
     backoff_cap_ms: i32,
+    /// `None`: as the owner is configured.
+    window_jobs: Option<i32>,
+    window_bytes: Option<i64>,
     epoch: i64,
     /// What is left of the owner's term; 0 when nobody owns the queue.
     owner_left_ms: i64,
@@ -158,7 +161,7 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
                     then ceil(extract(epoch from o.until - clock_timestamp()) * 1000)::int8 else 0 end,
                w.delayed, w.retry, w.leased,
                (select count(*) from (select 1 from tidemill.dead d where d.queue_id = j.queue_id limit $2) d),
-               j.backoff, w.parked
+               j.backoff, w.parked, j.window_jobs, j.window_bytes
           from tidemill.job_queue j
           join tidemill.owner o on o.queue_id = j.queue_id,
                lateral (select count(*) filter (where kind = 'delayed') as delayed,
@@ -174,6 +177,8 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
         max_attempts: row.get(1),
         backoff: row.get(10),
         parked: row.get(11),
+        window_jobs: row.get(12),
+        window_bytes: row.get(13),
         backoff_base_ms: row.get(2),
         backoff_cap_ms: row.get(3),
         epoch: row.get(4),
@@ -201,6 +206,18 @@ pub(super) async fn status(session: &mut Session, name: &QueueName, format: &For
         consumers: consumers(session, Some(name.as_ref())).await?,
     };
     if format.json { output::json(&status) } else { say(describe(&status)) }
+}
+
+/// How much of the log its owner may hold in memory.
+fn window(jobs: &Jobs) -> String {
+    let count = jobs.window_jobs.map(|jobs| format!("{} jobs", grouped(jobs.into())));
+    let bytes = jobs.window_bytes.map(|bytes| format!("{} bytes", grouped(bytes)));
+    let own: Vec<String> = count.into_iter().chain(bytes).collect();
+    match own.len() {
+        0 => "as the dispatcher is configured".to_owned(),
+        1 => format!("{}, the rest as the dispatcher is configured", own.join(", ")),
+        _ => own.join(", "),
+    }
 }
 
 /// The status for people: one fact a line, then the consumers.
@@ -242,6 +259,7 @@ fn describe(status: &Status) -> String {
                     preset => preset.to_owned(),
                 },
             ),
+            ("window", window(jobs)),
             (
                 "waiting room",
                 format!(

@@ -22,6 +22,8 @@ pub(crate) enum Command {
         /// A job queue: dispatchers lease its events to workers as jobs
         #[arg(long)]
         jobs: bool,
+        #[arg(value_name = "KEY=VALUE", help = SETTINGS)]
+        settings: Vec<String>,
         #[command(flatten)]
         database: Database,
     },
@@ -59,17 +61,16 @@ pub(crate) enum Command {
     },
 }
 
+const SETTINGS: &str = "\
+    ticker_max_count, ticker_max_lag, ticker_idle_period, ticker_paused, rotation_period, external_ticker; for job queues \
+    also lease_ms, max_attempts, backoff (exponential, mail, or {\"base_ms\":1000,\"cap_ms\":3600000}), \
+    backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes";
+
 #[derive(Args)]
 pub(crate) struct Config {
     name: String,
     /// What to change.
-    #[arg(
-        required = true,
-        value_name = "KEY=VALUE",
-        help = "ticker_max_count, ticker_max_lag, ticker_idle_period, ticker_paused, rotation_period, external_ticker; \
-                for job queues also lease_ms, max_attempts, backoff (exponential or mail), \
-                backoff_base_ms, backoff_cap_ms"
-    )]
+    #[arg(required = true, value_name = "KEY=VALUE", help = SETTINGS)]
     settings: Vec<String>,
     #[command(flatten)]
     database: Database,
@@ -77,9 +78,10 @@ pub(crate) struct Config {
 
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     match command {
-        Command::Create { name, jobs, database } => {
+        Command::Create { name, jobs, settings, database } => {
             let name = parse_name(&name)?;
-            change::create(&mut database.session().await?, &name, jobs).await
+            let settings = change::parse_settings(&settings)?;
+            change::create(&mut database.session().await?, &name, jobs, &settings).await
         }
         Command::Drop { name, force, database } => {
             let name = parse_name(&name)?;
