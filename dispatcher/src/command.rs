@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::engine::Sighting;
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Beat, Counts, Grab, Granted, Listed, Listing, RequestId};
+use crate::engine::{Answered, Beat, Counts, Grab, Granted, Listed, Listing, RequestId, Target};
 
 /// A result names a lease; `None` if the text was no token at all.
 pub type NamedLease = Option<Lease>;
@@ -25,6 +25,8 @@ pub enum Command {
     Heartbeat { request: RequestId, leases: Vec<Beat>, reply: Reply<Answered> },
     /// A lease whose job is about to be replaced by a stream.
     Lend { request: RequestId, lease: Lease, reply: Reply<Answered> },
+    /// Jobs that are to end.
+    Cancel { request: RequestId, target: Target, code: i32, reply: Reply<Answered> },
     /// That stream is committed: so many jobs.
     Streamed { lease: Lease, count: u64 },
     /// Nobody knows whether something was committed: take the queue over again.
@@ -121,6 +123,14 @@ impl QueueHandle {
         self.ask(|request, reply| Command::Lend { request, lease, reply }).await
     }
 
+    /// Jobs that are to end: answered when none of them will be given out any more.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn cancel(&self, target: Target, code: i32) -> Result<Answered, Unavailable> {
+        self.ask(|request, reply| Command::Cancel { request, target, code, reply }).await
+    }
+
     /// The stream of a lease is committed. A server that is gone reads it in the journal.
     pub async fn streamed(&self, lease: Lease, count: u64) {
         drop(self.0.send(Command::Streamed { lease, count }).await);
@@ -205,7 +215,11 @@ impl Unread for Answered {
     fn granted(self) -> Vec<Granted> {
         match self {
             Self::Grab { jobs, .. } => jobs,
-            Self::Results(_) | Self::Heartbeat(_) | Self::Lent { .. } | Self::Refused(_) => Vec::new(),
+            Self::Results(_)
+            | Self::Heartbeat(_)
+            | Self::Lent { .. }
+            | Self::Cancelled { .. }
+            | Self::Refused(_) => Vec::new(),
         }
     }
 }

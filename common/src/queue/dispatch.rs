@@ -40,6 +40,8 @@ pub struct Owner {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
     pub id: i64,
+    /// The transaction that wrote it.
+    pub txid: i64,
     pub time: Timestamp,
     pub owner: Option<i32>,
     pub retry: Option<i32>,
@@ -242,6 +244,7 @@ pub async fn read_ahead(
 fn event(row: &Row) -> Result<EventRow, tokio_postgres::Error> {
     Ok(EventRow {
         id: row.try_get(0)?,
+        txid: row.try_get(10)?,
         time: row.try_get(1)?,
         owner: row.try_get(2)?,
         retry: row.try_get(3)?,
@@ -290,5 +293,33 @@ pub async fn parked_types(session: &mut Session, queue_id: i32) -> Result<Vec<(S
     let rows = session.query(op, call, &[(&queue_id, Type::INT4)]).await?;
     let database = session.database();
     let read = |row: &Row| -> Result<_, tokio_postgres::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+}
+
+/// What is left to do of a cancellation (`tidemill.read_cancellations`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancellation {
+    /// All jobs with the key that the snapshot (PostgreSQL's text) sees are to end.
+    Key { key: i64, code: i32, snapshot: String },
+    /// This job is to end.
+    Job { job: i64, code: i32 },
+}
+
+/// What cancellations of a queue still have to do.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn cancellations(session: &mut Session, queue_id: i32) -> Result<Vec<Cancellation>, DbError> {
+    let op = "read cancellations";
+    let call = "select o_key, o_job, o_code, o_snapshot from tidemill.read_cancellations($1)";
+    let rows = session.query(op, call, &[(&queue_id, Type::INT4)]).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<Cancellation, tokio_postgres::Error> {
+        let code = row.try_get(2)?;
+        Ok(match row.try_get(0)? {
+            Some(key) => Cancellation::Key { key, code, snapshot: row.try_get(3)? },
+            None => Cancellation::Job { job: row.try_get(1)?, code },
+        })
+    };
     rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidemill_common::api::{Answer, Previous, Progress};
 use tidemill_common::lease::Lease;
 
+use super::cancel::{Call, Sweep};
 use super::entry::Event;
 use super::finish::Said;
 use super::finished::Children;
@@ -27,6 +28,8 @@ pub enum Answered {
     Heartbeat(Vec<Extended>),
     /// Of a lease that is to be replaced by a stream: `ok` if it is live, and in the waiting room.
     Lent { decided: Decided, epoch: i64 },
+    /// How many jobs a cancellation has ended, and how many handlers hear of it.
+    Cancelled { cancelled: u64, told: u64 },
     /// The database refused the request's data; nothing of it happened.
     Refused(String),
 }
@@ -68,6 +71,8 @@ pub struct Granted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extended {
     Until(Micros),
+    /// Until then; and the job is to be stopped, with this code.
+    Stopping(Micros, i32),
     Stale,
     /// A worker's own transaction is about to decide, or nobody can tell now.
     Unavailable,
@@ -90,6 +95,8 @@ pub(super) enum ReplyKind {
     Results(Vec<Pending>),
     Heartbeat(Vec<PendingBeat>),
     Lent(Loan),
+    Cancel(Call),
+    Sweep(Sweep),
 }
 
 /// The answer to a stream that asks for its lease, as far as it is known before the commit.
@@ -110,8 +117,8 @@ pub(super) enum Pending {
     Replaced,
     /// The lease is being finished by another result, or by its end: what became of it counts, once that is committed.
     Deciding(LeaseKey, Said),
-    /// The next of the waiting room's answers.
-    Waiting(LeaseKey, Said),
+    /// The next of the waiting room's answers, about this job.
+    Waiting(LeaseKey, Said, i64),
     /// The next of the waiting room's answers, unless the entry's move there was refused.
     Moving(Slot, LeaseKey, Said),
 }
@@ -120,7 +127,9 @@ pub(super) enum Pending {
 #[derive(Debug)]
 pub(super) struct PendingBeat {
     pub(super) extension: PendingExtension,
-    pub(super) progress: Option<(i64, Arc<Progress>)>,
+    /// 0: of no lease.
+    pub(super) job: i64,
+    pub(super) progress: Option<Arc<Progress>>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,8 @@ use tidemill_common::lease::Lease;
 use super::answer::{
     Answered, Decided, Extended, Granted, Pending, PendingBeat, PendingExtension, Reply, ReplyKind,
 };
+use super::cancel::CancelAnswer;
+use super::cancels::Pruned;
 use super::finish::Said;
 use super::finished::{Children, Finished};
 use super::flush::{Cold, Effect, Flush, Unit};
@@ -47,6 +49,11 @@ pub struct ColdAnswers {
     /// What the waiting room has of the leases of repeated grabs.
     #[serde(default)]
     again: VecDeque<Option<There>>,
+    /// What there was to cancel.
+    #[serde(default)]
+    cancel: VecDeque<CancelAnswer>,
+    #[serde(default)]
+    prune: VecDeque<Pruned>,
     /// How many parked jobs were put back into the log.
     #[serde(default)]
     unpark: VecDeque<u64>,
@@ -63,6 +70,8 @@ impl ColdAnswers {
             finish: first(&mut self.finish, wanted.finish.len()),
             extend: first(&mut self.extend, wanted.extend.len()),
             again: first(&mut self.again, wanted.again.len()),
+            cancel: first(&mut self.cancel, wanted.cancel.len()),
+            prune: first(&mut self.prune, wanted.prune.len()),
             unpark: first(&mut self.unpark, wanted.unpark.len()),
         }
     }
@@ -123,6 +132,10 @@ impl Engine {
             cold.result.extend_from_slice(&unit.cold.result);
             cold.extend.extend_from_slice(&unit.cold.extend);
             cold.again.extend_from_slice(&unit.cold.again);
+            cold.cancel.extend_from_slice(&unit.cold.cancel);
+            cold.cancelled.extend_from_slice(&unit.cold.cancelled);
+            cold.ended.extend_from_slice(&unit.cold.ended);
+            cold.prune.extend_from_slice(&unit.cold.prune);
             cold.unpark.extend_from_slice(&unit.cold.unpark);
         }
         let seq = self.next_seq;
@@ -157,15 +170,28 @@ impl Engine {
                     self.tally.count_finished(said.finishes());
                     if said.is_final() {
                         self.progress.forget(item.lease.job);
+                        self.cancels.forget(item.lease.job);
                     }
+                }
+                FinishAnswer::Plain(Answer::Cancelled) => {
+                    self.finished.remember(*lease, Finished::Resolved(Resolution::Cancelled));
+                    self.progress.forget(item.lease.job);
+                    self.cancels.ended(item.lease.job);
                 }
                 FinishAnswer::Plain(_) => {}
                 FinishAnswer::Replaced { ids } => {
                     self.finished.remember_children(*lease, Children::new(ids.clone()));
                     self.tally.count_finished(said.finishes());
                     self.progress.forget(item.lease.job);
+                    self.cancels.forget(item.lease.job);
                 }
             }
+        }
+        for (call, answer) in unit.cold.cancel.iter().zip(&cold.cancel) {
+            self.cancel_answered(call, answer);
+        }
+        for pruned in &cold.prune {
+            self.cancels.pruned(pruned);
         }
         for (item, count) in unit.cold.unpark.iter().zip(&cold.unpark) {
             self.unparked(&item.kind, *count);
@@ -199,6 +225,16 @@ impl Engine {
                 Answered::Heartbeat(leases.into_iter().map(|beat| self.beaten(beat, cold)).collect())
             }
             ReplyKind::Lent(loan) => Answered::Lent { decided: self.lent(loan, cold), epoch: self.epoch },
+            ReplyKind::Cancel(call) => {
+                return self.declared(request, call, &cold.cancel.pop_front().unwrap_or_default(), at);
+            }
+            ReplyKind::Sweep(sweep) => {
+                let asked = unit.cold.cancel.into_iter().zip(std::mem::take(&mut cold.cancel));
+                match self.swept(request, sweep, asked) {
+                    Some(answered) => answered,
+                    None => return,
+                }
+            }
         };
         self.answers.push((request, answered));
     }
@@ -260,6 +296,11 @@ impl Engine {
         if let Some(seat) = self.window.remove(slot)
             && let State::Finishing(held) = seat.state
         {
+            match how {
+                Resolution::Retried => {}
+                Resolution::Cancelled => self.cancels.ended(seat.entry.key.job),
+                _ => self.cancels.forget(seat.entry.key.job),
+            }
             if how != Resolution::Retried {
                 self.progress.forget(seat.entry.key.job);
             }
@@ -274,6 +315,7 @@ impl Engine {
         let State::Finishing(Some(held)) = seat.state else { return None };
         let children = Children::new(ids);
         self.progress.forget(seat.entry.key.job);
+        self.cancels.forget(seat.entry.key.job);
         self.finished.remember_children(held.lease, children.clone());
         Some(children)
     }
@@ -285,7 +327,7 @@ impl Engine {
         seat.entry.attempt -= 1;
         seat.entry.previous = Some(previous(&held.holder, PreviousEnd::Declined, at));
         self.finished.remember(held.lease, Finished::Released);
-        self.window.make_ready(slot);
+        self.ready_again(slot);
     }
 
     fn extended(&mut self, slot: Slot, until: Micros) {
@@ -304,10 +346,11 @@ impl Engine {
 
     fn beaten(&mut self, beat: PendingBeat, cold: &mut ColdAnswers) -> Extended {
         let extended = self.extension(beat.extension, cold);
-        if let (Extended::Until(_), Some((job, progress))) = (extended, beat.progress) {
-            self.progress.remember(job, progress);
+        let Extended::Until(until) = extended else { return extended };
+        if let Some(progress) = beat.progress {
+            self.progress.remember(beat.job, progress);
         }
-        extended
+        self.cancels.code(beat.job).map_or(extended, |code| Extended::Stopping(until, code))
     }
 
     pub(super) fn extension(&self, pending: PendingExtension, cold: &mut ColdAnswers) -> Extended {
@@ -356,7 +399,10 @@ impl Engine {
             Pending::Deciding(lease, said) => {
                 self.repeated_result(*lease, *said).unwrap_or(Answer::Unavailable.into())
             }
-            Pending::Waiting(lease, said) => self.waiting_answer(*lease, *said, cold),
+            Pending::Waiting(lease, said, job) => match self.waiting_answer(*lease, *said, cold) {
+                told if told == Answer::Stale && self.cancels.has_ended(*job) => Answer::Cancelled.into(),
+                told => told,
+            },
             Pending::Moving(slot, lease, said) => {
                 let told = self.waiting_answer(*lease, *said, cold);
                 if self.holds(*slot, *lease).is_some() { Answer::Unavailable.into() } else { told }

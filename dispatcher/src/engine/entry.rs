@@ -15,6 +15,8 @@ use super::time::Micros;
 pub struct LogRow {
     pub job: i64,
     pub inserted_at: Micros,
+    /// The transaction that wrote it.
+    pub txid: i64,
     /// The queue's own subscription, if the job was put again.
     pub owner: Option<i32>,
     /// The put; `None` is 0.
@@ -60,7 +62,7 @@ impl Entry {
     /// Reads a row; `None` if it is another consumer's retry and none of ours.
     #[must_use]
     pub fn read(row: LogRow, sub_id: i32) -> Option<Self> {
-        let LogRow { job, inserted_at, owner, retry, mut event } = row;
+        let LogRow { job, inserted_at, owner, retry, mut event, .. } = row;
         if owner.is_some_and(|owner| owner != sub_id) {
             return None;
         }

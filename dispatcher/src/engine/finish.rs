@@ -45,8 +45,10 @@ impl Engine {
                         return Pending::Known(Answer::Stale.into()); // forged
                     }
                     let held = held.clone();
+                    let is_over = self.ends_by(entry.job, outcome);
                     self.finish_leased(unit, slot, held, outcome);
                     match outcome {
+                        _ if is_over => Pending::Known(Answer::Cancelled.into()),
                         Outcome::Replace { .. } => Pending::Replaced,
                         _ => Pending::Known(Answer::Ok.into()),
                     }
@@ -77,7 +79,7 @@ impl Engine {
         }
         // Not in the window: the lease may live in the waiting room, where the row decides.
         self.finish_waiting(unit, lease, outcome);
-        Pending::Waiting(key, Said::of(outcome))
+        Pending::Waiting(key, Said::of(outcome), lease.job)
     }
 
     fn finish_waiting(&mut self, unit: &mut Unit, lease: &Lease, outcome: &Outcome) {
@@ -98,18 +100,41 @@ impl Engine {
                 Outcome::Complete { result } => result.as_ref().map(|json| json.get().to_owned()),
                 _ => None,
             },
+            cancel: self.cancels.code(lease.job),
         });
     }
 
     /// The answer to a result for a lease that is finished, and committed; `None` if that is not known.
     pub(super) fn repeated_result(&self, key: LeaseKey, said: Said) -> Option<Decided> {
-        if !said.is(self.finished.get(key)?) {
+        let how = self.finished.get(key)?;
+        if how == Finished::Resolved(Resolution::Cancelled) {
+            return Some(Answer::Cancelled.into());
+        }
+        if !said.is(how) {
             return Some(Answer::Stale.into());
         }
         Some(Decided { answer: Answer::Already, children: self.finished.children(key).cloned() })
     }
 
+    /// Is this outcome the end of a job that is being cancelled? Its handler may still complete it, or give it up.
+    fn ends_by(&self, job: i64, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::TempFail { .. } | Outcome::Decline => self.cancels.code(job).is_some(),
+            Outcome::Complete { .. } | Outcome::PermFail { .. } | Outcome::Replace { .. } => false,
+        }
+    }
+
     fn finish_leased(&mut self, unit: &mut Unit, slot: Slot, held: Held, outcome: &Outcome) {
+        let job = self.window.get(slot).map_or(0, |seat| seat.entry.key.job);
+        if let Some(code) = self.cancels.code(job) {
+            if self.ends_by(job, outcome) {
+                if let Outcome::TempFail { message, .. } = outcome {
+                    self.fail(unit, slot, &held, message);
+                }
+                return self.end_cancelled(unit, slot, Some(held), code);
+            }
+            unit.cold.ended.push(job);
+        }
         let Some(seat) = self.window.get_mut(slot) else { return };
         seat.state = State::Finishing(Some(held.clone()));
         let (entry, lease) = (seat.entry.key, held.lease);
@@ -261,7 +286,7 @@ impl Said {
             Finished::Resolved(Resolution::Failed) => self == Self::PermFail,
             Finished::Resolved(Resolution::Retried | Resolution::Exhausted) => self == Self::TempFail,
             Finished::Resolved(Resolution::Replaced) => self == Self::Replace,
-            Finished::Resolved(Resolution::Lent | Resolution::Parked) => false,
+            Finished::Resolved(Resolution::Lent | Resolution::Parked | Resolution::Cancelled) => false,
             Finished::Released => self == Self::Decline,
         }
     }

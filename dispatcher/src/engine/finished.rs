@@ -63,6 +63,7 @@ impl FinishedThere {
             "perm_fail" => Finished::Resolved(Resolution::Failed),
             "replace" => Finished::Resolved(Resolution::Replaced),
             "decline" => Finished::Released,
+            "cancelled" => Finished::Resolved(Resolution::Cancelled),
             _ => return None,
         };
         let children = new.map(|new| match new {

@@ -7,6 +7,8 @@ use tidemill_common::id::QueueName;
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
+use super::cancel::{CancelCall, Cancelled};
+use super::cancels::cancel_key;
 use super::entry::{Entry, Event};
 use super::finish::Said;
 use super::record::{EntryKey, Holder, LeaseKey, Record, Resolution};
@@ -24,7 +26,7 @@ pub struct Flush {
 }
 
 /// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`, `waiting_finish`, `details_note`,
-/// `waiting_extend`, `waiting_again` and `unpark` take them.
+/// `waiting_extend`, `waiting_again`, `cancel_jobs`, `cancel_note`, `cancel_ended`, `cancel_prune` and `unpark` take them.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -44,12 +46,22 @@ pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) again: Vec<WaitingLease>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) cancel: Vec<CancelCall>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) cancelled: Vec<Cancelled>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ended: Vec<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) prune: Vec<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) unpark: Vec<Unpark>,
 }
 
 impl Cold {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { wait, dead, fail, insert, finish, result, extend, again, unpark } = self;
+        let Self { wait, dead, fail, insert, finish, result, extend, again, .. } = self;
+        let Self { cancel, cancelled, ended, prune, unpark, .. } = self;
+        let cancel = cancel.is_empty() && cancelled.is_empty() && ended.is_empty() && prune.is_empty();
         let (finish, extend, unpark) = (
             finish.is_empty() && result.is_empty(),
             extend.is_empty(),
@@ -61,6 +73,7 @@ impl Cold {
             && insert.is_empty()
             && finish
             && extend
+            && cancel
             && unpark
     }
 }
@@ -128,6 +141,9 @@ pub(super) struct Finish {
     /// Of a completed job, if it has one: see [`JobResult`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) result: Option<String>,
+    /// Of a job that is being cancelled: the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cancel: Option<i32>,
 }
 
 /// What a completed job's worker handed in. JSON as text: so the database stores whatever it is, as it came.
@@ -232,12 +248,15 @@ pub(super) struct JobItem {
     x2: Option<String>,
     x3: Option<String>,
     x4: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel_key: Option<i64>,
 }
 
 impl From<&Entry> for JobItem {
     fn from(entry: &Entry) -> Self {
         let Event { kind, data, extra: [x1, x2, x3, x4] } = (*entry.event).clone();
-        Self { job: entry.key.job, time: entry.inserted_at.0, kind, data, x1, x2, x3, x4 }
+        let cancel_key = cancel_key(&entry.event);
+        Self { job: entry.key.job, time: entry.inserted_at.0, kind, data, x1, x2, x3, x4, cancel_key }
     }
 }
 

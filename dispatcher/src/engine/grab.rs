@@ -249,7 +249,10 @@ impl Engine {
         }
         let held = held.clone();
         seat.entry.previous = Some(super::previous(&held.holder, PreviousEnd::Expired, held.until));
-        if seat.entry.attempt >= seat.entry.max_attempts.unwrap_or(self.settings.max_attempts) {
+        let code = self.cancels.code(seat.entry.key.job);
+        if code.is_none()
+            && seat.entry.attempt >= seat.entry.max_attempts.unwrap_or(self.settings.max_attempts)
+        {
             seat.state = State::Finishing(Some(held.clone()));
             self.exhaust(slot, Some(held));
             return;
@@ -262,7 +265,10 @@ impl Engine {
             message: "the lease ended without a result".to_owned(),
             holder: Some(HolderItem::from(&*held.holder)),
         });
-        self.window.make_ready(slot);
+        match code {
+            Some(code) => self.end_cancelled(&mut unit, slot, Some(held), code),
+            None => self.window.make_ready(slot),
+        }
         self.submit(unit);
     }
 }

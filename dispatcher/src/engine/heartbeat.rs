@@ -31,9 +31,10 @@ impl Engine {
             .map(|Beat { lease, ms, progress }| match lease {
                 Some(lease) => PendingBeat {
                     extension: self.extend(&mut unit, lease, ms.unwrap_or(self.settings.lease_ms)),
-                    progress: progress.as_ref().map(|progress| (lease.job, Arc::clone(progress))),
+                    job: lease.job,
+                    progress: progress.clone(),
                 },
-                None => PendingBeat { extension: PendingExtension::Stale, progress: None },
+                None => PendingBeat { extension: PendingExtension::Stale, job: 0, progress: None },
             })
             .collect();
         unit.reply = Some(Reply { request, kind: ReplyKind::Heartbeat(answers) });

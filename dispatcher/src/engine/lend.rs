@@ -27,6 +27,7 @@ impl Engine {
         let children = Children { count, ..Children::default() };
         self.tally.completed += 1;
         self.progress.forget(lease.job);
+        self.cancels.forget(lease.job);
         self.finished.remember_children(LeaseKey { epoch: lease.epoch, number: lease.number }, children);
     }
 
@@ -78,7 +79,7 @@ impl Engine {
             Loan::Known(decided) => decided,
             Loan::Moved => Answer::Ok.into(),
             Loan::There(pending, key) => match self.extension(pending, cold) {
-                Extended::Until(_) => Answer::Ok.into(),
+                Extended::Until(_) | Extended::Stopping(..) => Answer::Ok.into(),
                 Extended::Stale => self.repeated_result(key, Said::Replace).unwrap_or(Answer::Stale.into()),
                 Extended::Unavailable => Answer::Unavailable.into(),
             },

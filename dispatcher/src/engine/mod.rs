@@ -7,6 +7,8 @@
 
 mod answer;
 mod backoff;
+mod cancel;
+mod cancels;
 mod commit;
 mod entry;
 mod finish;
@@ -40,6 +42,8 @@ use tidemill_common::api;
 
 pub use answer::{Answered, Decided, Extended, Granted, RequestId};
 pub use backoff::Backoff;
+pub use cancel::Target;
+pub use cancels::{NoSnapshot, Snapshot};
 pub use commit::ColdAnswers;
 pub use entry::{Entry, Event, LogRow, previous};
 pub use finished::{Children, Note};
@@ -52,6 +56,7 @@ pub use search::Filter;
 pub use tally::Tally;
 pub use time::Micros;
 
+use cancels::Cancels;
 use commit::Group;
 use finished::FinishedLeases;
 use flush::Unit;
@@ -114,6 +119,7 @@ pub struct Engine {
     suspects: usize,
     finished: FinishedLeases,
     progress: Progress,
+    cancels: Cancels,
     tally: Tally,
     answers: Vec<(RequestId, Answered)>,
 }
@@ -173,6 +179,7 @@ impl Engine {
             suspects: 0,
             finished: FinishedLeases::new(limits.finished, epoch),
             progress: Progress::default(),
+            cancels: std::mem::take(&mut fold.cancels),
             tally: Tally::default(),
             answers: Vec::new(),
         };
@@ -213,11 +220,16 @@ impl Engine {
     /// last ones. The same range may come in several parts.
     pub fn load(&mut self, to_tick: i64, rows: Vec<LogRow>, complete: bool) {
         self.window.open_range(to_tick);
+        let mut hits = Vec::new();
         for row in rows {
+            let txid = row.txid;
             if let Some(entry) = Entry::read(row, self.sub_id) {
-                self.load_entry(entry);
+                let hit = self.cancels.hit(&entry, txid);
+                let slot = self.load_entry(entry, hit);
+                hits.extend(slot.zip(hit));
             }
         }
+        self.end_hits(&hits);
         if complete {
             self.window.close_range();
         }
@@ -225,13 +237,14 @@ impl Engine {
         self.serve_polls();
     }
 
-    fn load_entry(&mut self, mut entry: Entry) {
+    /// Its place, if it was hit by a cancellation with this code and nobody works on it: then it is to end.
+    fn load_entry(&mut self, mut entry: Entry, hit: Option<i32>) -> Option<Slot> {
         let key = entry.key;
         self.relief.arrived(&entry);
         let state = match self.fold.take(key) {
             None => State::Ready,
             Some(folded) => match folded.last {
-                Last::Resolved => return,
+                Last::Resolved => return None,
                 Last::Released(previous) => {
                     entry.attempt = folded.attempt;
                     entry.previous = previous;
@@ -247,12 +260,17 @@ impl Engine {
         match state {
             // A lease that ended while nobody owned the queue ends like any other.
             State::Leased(held, extending) => {
+                if let Some(code) = hit {
+                    self.cancels.tell(key.job, code);
+                }
                 let end = (held.until, held.lease.number);
                 if let Some(slot) = self.window.insert(entry, State::Leased(held, extending)) {
                     self.ends.push(Reverse((end.0, slot, end.1)));
                 }
                 self.advance(self.now);
+                None
             }
+            _ if hit.is_some() => self.window.insert(entry, State::Finishing(None)),
             state => {
                 let exhausted = entry.attempt >= self.max_attempts(&entry);
                 let state = if exhausted { State::Finishing(None) } else { state };
@@ -261,6 +279,7 @@ impl Engine {
                 {
                     self.exhaust(slot, None);
                 }
+                None
             }
         }
     }
@@ -285,6 +304,7 @@ impl Engine {
         self.serve_polls();
         self.expire_polls();
         self.relieve();
+        self.prune_cancels();
     }
 
     /// When to call [`Engine::advance`] next, if nothing else happens before.
@@ -295,7 +315,8 @@ impl Engine {
         let relief = if self.window.len() == 0 { None } else { self.relief.look_at() };
         let call = if self.polls.is_empty() { None } else { self.relief.call_at(self.now) };
         let early = self.early.iter().map(|early| early.until).min();
-        [end, self.polls.deadline(), early, search, relief, call].into_iter().flatten().min()
+        let prune = self.cancels.look_at(self.window.low_water());
+        [end, self.polls.deadline(), early, search, relief, call, prune].into_iter().flatten().min()
     }
 
     fn max_attempts(&self, entry: &Entry) -> i32 {

@@ -44,6 +44,8 @@ pub enum Resolution {
     Parked,
     /// Done, and other jobs exist instead.
     Replaced,
+    /// Somebody cancelled it.
+    Cancelled,
 }
 
 /// One thing that happened.
@@ -83,9 +85,11 @@ pub enum DecodeError {
     Damaged(usize),
 }
 
-/// The one before had no leases with a request's number.
+/// The first had no leases with a request's number, and only the last has cancelled jobs. A row without these is of the
+/// one before: a version that does not know them reads it, and says of the others what it lacks.
 const OLDEST: u8 = 1;
-const VERSION: u8 = 2;
+const WITHOUT_CANCELLED: u8 = 2;
+const VERSION: u8 = 3;
 const LEASED: u8 = 1;
 const EXTENDED: u8 = 2;
 const RELEASED: u8 = 3;
@@ -95,8 +99,11 @@ const LEASED_FOR_REQUEST: u8 = 5;
 /// Encodes the records of one flush.
 #[must_use]
 pub fn encode<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<u8> {
-    let mut out = Writer(vec![VERSION]);
+    let mut out = Writer(vec![WITHOUT_CANCELLED]);
     for record in records {
+        if matches!(record, Record::Resolved { how: Resolution::Cancelled, .. }) {
+            out.0[0] = VERSION;
+        }
         match record {
             Record::Leased { first, nonce, ms, holder, request, entries } => {
                 match request {
@@ -295,6 +302,7 @@ impl Reader<'_> {
             4 => Resolution::Lent,
             5 => Resolution::Parked,
             6 => Resolution::Replaced,
+            7 => Resolution::Cancelled,
             _ => return Err(self.damaged()),
         };
         let count = self.count()?;
@@ -331,7 +339,8 @@ mod tests {
             Just(Resolution::Retried),
             Just(Resolution::Lent),
             Just(Resolution::Parked),
-            Just(Resolution::Replaced)
+            Just(Resolution::Replaced),
+            Just(Resolution::Cancelled)
         ];
         let leased = (entry(), any::<i32>()).prop_map(|(entry, attempt)| LeasedEntry { entry, attempt });
         prop_oneof![
@@ -378,6 +387,15 @@ mod tests {
             row.extend(bytes);
             drop(decode(&row));
         }
+    }
+
+    #[test]
+    fn only_a_row_with_cancelled_jobs_is_unknown_to_the_version_before() {
+        let row = |how| {
+            let entries = vec![(EntryKey { job: 1, put: 0 }, LeaseKey { epoch: 1, number: 0 })];
+            encode(&[Record::Resolved { how, entries }])[0]
+        };
+        assert_eq!((row(Resolution::Completed), row(Resolution::Cancelled)), (2, 3));
     }
 
     #[test]

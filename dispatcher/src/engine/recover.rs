@@ -7,6 +7,7 @@ use tidemill_common::api::{Previous, PreviousEnd};
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
+use super::cancels::{Cancels, Snapshot};
 use super::entry::previous;
 use super::finished::{Children, Finished, FinishedThere, Note};
 use super::record::{EntryKey, Holder, LeaseKey, Record, Resolution};
@@ -24,6 +25,7 @@ pub struct Fold {
     pub(super) repeats: Repeats,
     /// How many jobs of which type are parked.
     pub(super) parked: Vec<(String, u64)>,
+    pub(super) cancels: Cancels,
 }
 
 /// What became of one entry.
@@ -57,6 +59,16 @@ impl Fold {
     /// So many jobs of a type are parked in the waiting room.
     pub fn parked(&mut self, kind: String, count: u64) {
         self.parked.push((kind, count));
+    }
+
+    /// All of a key's jobs that the snapshot sees are to end.
+    pub fn cancel_key(&mut self, key: i64, code: i32, until: Snapshot) {
+        self.cancels.set_key(key, code, until);
+    }
+
+    /// This job is to end.
+    pub fn cancel_job(&mut self, job: i64, code: i32) {
+        self.cancels.tell(job, code);
     }
 
     /// Applies one journal row: records of the owner with `epoch`, written at `at`, and its note.
@@ -121,6 +133,9 @@ impl Fold {
                         }
                     }
                     for (entry, lease) in entries {
+                        if how == Resolution::Cancelled {
+                            self.cancels.ended(entry.job);
+                        }
                         self.entries
                             .insert(entry, Folded { attempt: 0, last: Last::Resolved, previous: None });
                         if !matches!(how, Resolution::Lent | Resolution::Parked) {

@@ -7,6 +7,7 @@ use super::Engine;
 use super::answer::{Answered, Reply};
 use super::commit::Group;
 use super::flush::{Effect, Unit};
+use super::record::Resolution;
 use super::window::State;
 
 impl Engine {
@@ -30,6 +31,9 @@ impl Engine {
 
     fn undo(&mut self, unit: Unit, why: &str) {
         self.relief_refused(&unit);
+        if !unit.cold.prune.is_empty() {
+            self.cancels.looking = false;
+        }
         for effect in unit.effects {
             let (Effect::Grant { slot, .. }
             | Effect::Lend { slot, .. }
@@ -37,11 +41,12 @@ impl Engine {
             | Effect::Release { slot }
             | Effect::Extend { slot, .. }
             | Effect::Move { slot }) = effect;
+            let is_cancelled = matches!(effect, Effect::Resolve { how: Resolution::Cancelled, .. });
             let Some(seat) = self.window.get_mut(slot) else { continue };
             match &mut seat.state {
                 State::Granting(_) => {
                     seat.entry.attempt -= 1;
-                    self.window.make_ready(slot);
+                    self.ready_again(slot);
                 }
                 State::Finishing(Some(held)) | State::Moving(Some(held)) => {
                     let end = (held.until, held.lease.number);
@@ -52,11 +57,13 @@ impl Engine {
                     *extending = extending.saturating_sub(1);
                     self.ends.push(Reverse((held.until, slot, held.lease.number)));
                 }
-                State::Moving(None) => self.window.make_ready(slot),
+                State::Moving(None) => self.ready_again(slot),
+                State::Finishing(None) if is_cancelled => self.window.make_ready(slot),
                 State::Finishing(None) | State::Ready => {}
             }
         }
-        if let Some(Reply { request, .. }) = unit.reply {
+        if let Some(Reply { request, kind }) = unit.reply {
+            self.cancel_refused(&kind);
             self.answers.push((request, Answered::Refused(why.to_owned())));
         }
     }

@@ -197,7 +197,9 @@ impl Engine {
         });
         unit.resolve(Resolution::Lent, seat.entry.key, held.lease);
         unit.effects.push(Effect::Move { slot });
+        let job = seat.entry.key.job;
         seat.state = State::Moving(Some(held));
+        self.cancel_there(unit, job);
     }
 
     /// Parks ready jobs of types that nobody asked for of late, those first that were read first.

@@ -33,7 +33,8 @@ impl Tally {
                         | Resolution::Exhausted
                         | Resolution::Retried
                         | Resolution::Lent
-                        | Resolution::Parked,
+                        | Resolution::Parked
+                        | Resolution::Cancelled,
                     ..
                 }
                 | Record::Extended { .. }
@@ -50,7 +51,7 @@ impl Tally {
             Finished::Resolved(Resolution::Failed | Resolution::Exhausted | Resolution::Retried) => {
                 self.failed += 1;
             }
-            Finished::Resolved(Resolution::Lent | Resolution::Parked)
+            Finished::Resolved(Resolution::Lent | Resolution::Parked | Resolution::Cancelled)
             | Finished::Released => {}
         }
     }

@@ -53,35 +53,36 @@ pub(super) async fn heartbeat(
                 there(&state, &passport, address, &part).await
             }
             Place::Nobody => Vec::new(),
-            Place::Stale => vec![(HeartbeatAnswer::Stale, None); indices.len()],
+            Place::Stale => vec![(HeartbeatAnswer::Stale, None, 0); indices.len()],
         };
         (indices.clone(), ends)
     });
-    let ends = merge(request.leases.len(), join_all(asked).await, &(HeartbeatAnswer::Unavailable, None));
+    let ends = merge(request.leases.len(), join_all(asked).await, &(HeartbeatAnswer::Unavailable, None, 0));
     let leases = request
         .leases
         .into_iter()
         .zip(ends)
-        .map(|(item, (answer, lease_ends_at))| HeartbeatResult {
+        .map(|(item, (answer, lease_ends_at, cancel))| HeartbeatResult {
             lease: item.lease,
             answer,
             lease_ends_at,
-            cancel: 0,
+            cancel,
         })
         .collect();
     let state = state.steering.state(request.worker.instance.0);
     Ok(body::ok(HeartbeatResponse { leases, state }))
 }
 
-/// An answer, and the new end.
-type End = (HeartbeatAnswer, Option<Timestamp>);
+/// An answer, the new end, and not 0 if the job is to be stopped.
+type End = (HeartbeatAnswer, Option<Timestamp>, i32);
 
 async fn here(handle: &QueueHandle, leases: Vec<Beat>) -> Vec<End> {
     let Ok(Answered::Heartbeat(extended)) = handle.heartbeat(leases).await else { return Vec::new() };
     let end = |extended: Extended| match extended {
-        Extended::Until(end) => (HeartbeatAnswer::Ok, Some(end.timestamp())),
-        Extended::Stale => (HeartbeatAnswer::Stale, None),
-        Extended::Unavailable => (HeartbeatAnswer::Unavailable, None),
+        Extended::Until(end) => (HeartbeatAnswer::Ok, Some(end.timestamp()), 0),
+        Extended::Stopping(end, code) => (HeartbeatAnswer::Ok, Some(end.timestamp()), code),
+        Extended::Stale => (HeartbeatAnswer::Stale, None, 0),
+        Extended::Unavailable => (HeartbeatAnswer::Unavailable, None, 0),
     };
     extended.into_iter().map(end).collect()
 }
@@ -91,7 +92,7 @@ async fn there(state: &ApiState, passport: &Passport, address: &str, part: &Hear
     let path = "/v1/heartbeat";
     let call = Call { state, passport, address, method: Method::POST, path, wait: Duration::ZERO };
     match call.ask::<HeartbeatResponse>(part).await {
-        Ok(response) => response.leases.into_iter().map(|l| (l.answer, l.lease_ends_at)).collect(),
+        Ok(response) => response.leases.into_iter().map(|l| (l.answer, l.lease_ends_at, l.cancel)).collect(),
         Err(_) => Vec::new(),
     }
 }

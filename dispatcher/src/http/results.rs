@@ -135,7 +135,11 @@ async fn here(handle: &QueueHandle, items: &[(NamedLease, Outcome)]) -> Vec<Verd
                 open.extend([(middle, to), (from, middle)]);
             }
             Ok(
-                Answered::Refused(_) | Answered::Grab { .. } | Answered::Heartbeat(_) | Answered::Lent { .. },
+                Answered::Refused(_)
+                | Answered::Grab { .. }
+                | Answered::Heartbeat(_)
+                | Answered::Lent { .. }
+                | Answered::Cancelled { .. },
             )
             | Err(_) => {}
         }

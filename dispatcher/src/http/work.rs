@@ -168,9 +168,13 @@ impl Worker<'_> {
                 Ok(Some(self.answer(&jobs, &Results::Decided(results, answers))))
             }
             Ok(Answered::Refused(_)) => Ok(None),
-            Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
-                Err(nobody(source.name.as_str()))
-            }
+            Ok(
+                Answered::Results(_)
+                | Answered::Heartbeat(_)
+                | Answered::Lent { .. }
+                | Answered::Cancelled { .. },
+            )
+            | Err(_) => Err(nobody(source.name.as_str())),
         }
     }
 
@@ -290,9 +294,13 @@ impl Worker<'_> {
         match answered {
             Ok(Answered::Grab { jobs, .. }) => Ok(Jobs::Here(name.clone(), jobs)),
             Ok(Answered::Refused(why)) => Err(Refusal::fault("", why)),
-            Ok(Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. }) | Err(_) => {
-                Err(nobody(name.as_str()))
-            }
+            Ok(
+                Answered::Results(_)
+                | Answered::Heartbeat(_)
+                | Answered::Lent { .. }
+                | Answered::Cancelled { .. },
+            )
+            | Err(_) => Err(nobody(name.as_str())),
         }
     }
 

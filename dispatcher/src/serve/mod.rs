@@ -15,7 +15,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tidemill_common::db::{DbError, Session};
 use tidemill_common::id::{Epoch, TickId};
-use tidemill_common::queue::{dispatch, work};
+use tidemill_common::queue::dispatch::{self, Cancellation};
+use tidemill_common::queue::work;
 use tidemill_common::service::{Shutdown, Wake};
 use tidemill_common::{error_chain, failpoint};
 use tokio::sync::{mpsc, watch};
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::command::Command;
-use crate::engine::{Backoff, Engine, Fold, Limits, QueueSettings, record};
+use crate::engine::{Backoff, Engine, Fold, Limits, NoSnapshot, QueueSettings, record};
 use crate::metrics::Metrics;
 use crate::routes::Seen;
 use clock::DatabaseClock;
@@ -88,6 +89,8 @@ pub(crate) enum Lost {
     Answers(#[source] serde_json::Error),
     #[error("the journal holds what this program does not know")]
     Journal(#[source] record::DecodeError),
+    #[error("a cancellation holds what this program does not know")]
+    Snapshot(#[source] NoSnapshot),
 }
 
 impl Lost {
@@ -212,6 +215,14 @@ impl QueueServer {
         }
         for (kind, count) in dispatch::parked_types(&mut read, id).await.map_err(doubt)? {
             fold.parked(kind, count.unsigned_abs());
+        }
+        for cancellation in dispatch::cancellations(&mut read, id).await.map_err(doubt)? {
+            match cancellation {
+                Cancellation::Key { key, code, snapshot } => {
+                    fold.cancel_key(key, code, snapshot.parse().map_err(Lost::Snapshot)?);
+                }
+                Cancellation::Job { job, code } => fold.cancel_job(job, code),
+            }
         }
         let (window_jobs, window_bytes) = self.window(seen);
         let mut engine = Engine::new(

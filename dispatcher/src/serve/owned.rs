@@ -150,6 +150,10 @@ impl Owned {
                 self.replies.insert(request, reply);
                 self.engine.lend(request, Some(&lease));
             }
+            Command::Cancel { request, target, code, reply } => {
+                self.replies.insert(request, reply);
+                self.engine.cancel(request, target, code);
+            }
             Command::Streamed { lease, count } => self.engine.streamed(&lease, count),
             Command::Doubt => self.doubted = true,
             Command::HangUp { request } => {

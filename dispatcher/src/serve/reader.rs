@@ -69,6 +69,6 @@ impl Position {
 }
 
 fn row(event: EventRow) -> LogRow {
-    let EventRow { id, time, owner, retry, kind, data, extra } = event;
-    LogRow { job: id, inserted_at: time.into(), owner, retry, event: Event { kind, data, extra } }
+    let EventRow { id, txid, time, owner, retry, kind, data, extra } = event;
+    LogRow { job: id, inserted_at: time.into(), txid, owner, retry, event: Event { kind, data, extra } }
 }

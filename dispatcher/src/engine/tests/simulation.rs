@@ -17,18 +17,21 @@ const MUTANT_SEEDS: u64 = 400;
 /// What must have happened so often in all runs together.
 const OFTEN: u64 = 20;
 const EVENTS: &[&str] = &[
+    "cancellation told",
     "flush fenced",
     "flush in limbo",
     "flush out of limbo",
     "flush refused",
     "grab repeated to a new owner",
     "heartbeat stale",
+    "handler told to stop",
     "heartbeat unavailable",
     "job found by a search",
     "job parked",
     "job replaced",
     "job replaced already",
     "job replaced by a stream",
+    "jobs cancelled",
     "jobs promoted",
     "lease extended",
     "lease granted",
@@ -37,6 +40,7 @@ const EVENTS: &[&str] = &[
     "parked jobs called back",
     "queue taken over",
     "result already",
+    "result cancelled",
     "result ok",
     "result stale",
     "result unavailable",
@@ -136,7 +140,8 @@ fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
         }
         930..960 => world.look_at_clock(index),
         960..976 => world.renew(index),
-        976..996 => world.begin_stream(index),
+        976..986 => world.begin_stream(index),
+        986..996 => world.cancel(index),
         _ => {
             let sent = [Sent::Answered, Sent::CommittedUnheard, Sent::LostUnheard, Sent::InLimbo];
             let sent = sent[world.rng.random_range(0..sent.len())];

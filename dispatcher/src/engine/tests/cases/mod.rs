@@ -231,7 +231,7 @@ impl Rig {
 
 fn row(job: i64, kind: &str) -> LogRow {
     let event = Event { kind: Some(kind.to_owned()), data: Some("{}".to_owned()), ..Event::default() };
-    LogRow { job, inserted_at: Micros(job), owner: None, retry: None, event }
+    LogRow { job, inserted_at: Micros(job), txid: job, owner: None, retry: None, event }
 }
 
 /// A grab for any ten jobs that does not wait.

@@ -57,7 +57,7 @@ impl World {
                 Place::Waiting(_) => {
                     require!(waits == Some(job.place), "job {id} is {:?}, and waits as {waits:?}", job.place);
                 }
-                Place::Completed | Place::Replaced | Place::Dead => {
+                Place::Completed | Place::Replaced | Place::Dead | Place::Cancelled => {
                     require!(waits.is_none(), "job {id} is {:?}, and waits as {waits:?}", job.place);
                 }
             }
@@ -90,7 +90,7 @@ impl World {
             .values()
             .flat_map(|ask| match ask {
                 Ask::Grab(results, _) | Ask::Results(results) => results.as_slice(),
-                Ask::Heartbeat(_) | Ask::Lend(..) => &[],
+                Ask::Heartbeat(_) | Ask::Lend(..) | Ask::Cancel(_) => &[],
             })
             .map(|(lease, _)| (lease.job, key_of(lease)))
             .collect();
@@ -108,7 +108,8 @@ impl World {
     /// Every job has one final outcome, and nothing is left.
     pub(in crate::engine::tests) fn check_finished(&self) -> Checked {
         for (id, job) in &self.truth.jobs {
-            let is_final = matches!(job.place, Place::Completed | Place::Replaced | Place::Dead);
+            let is_final =
+                matches!(job.place, Place::Completed | Place::Replaced | Place::Dead | Place::Cancelled);
             require!(is_final, "job {id} is {:?} at the end", job.place);
         }
         Ok(())

@@ -41,10 +41,18 @@ pub(in crate::engine::tests) enum Broken {
     StreamNotFenced,
     /// A streamed replace does not look whether its lease is still live.
     StreamIgnoresItsLease,
+    /// A new owner does not know of cancellations.
+    CancellationsForgotten,
+    /// A cancellation by key hits jobs that were inserted after its answer.
+    CancelHitsLater,
+    /// That a leased job is to end is only in the owner's memory.
+    ToldNotKept,
+    /// Cancellations are forgotten before the mark has passed what they could hit.
+    CancelPrunedEarly,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 19] = [
+    pub(in crate::engine::tests) const ALL: [Self; 23] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -64,5 +72,9 @@ impl Broken {
         Self::ParkedForgotten,
         Self::StreamNotFenced,
         Self::StreamIgnoresItsLease,
+        Self::CancellationsForgotten,
+        Self::CancelHitsLater,
+        Self::ToldNotKept,
+        Self::CancelPrunedEarly,
     ];
 }

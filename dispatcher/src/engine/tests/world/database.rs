@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::broken::Broken;
+use super::cancel::Cancels;
 use super::truth::{Checked, Truth, Violation, require};
 use super::waiting::Waiting;
 use crate::engine::record::{self, EntryKey, Record, Resolution};
@@ -91,6 +92,7 @@ pub(in crate::engine::tests) struct Database {
     /// The transaction after which everybody knew of the present table.
     switched: i64,
     pub(super) waiting: BTreeMap<i64, Waiting>,
+    pub(super) cancels: Cancels,
     pub(in crate::engine::tests) dead: BTreeSet<i64>,
     pub(super) max_attempts: i32,
     pub(in crate::engine::tests) epoch: i64,
@@ -115,6 +117,7 @@ impl Database {
             table: 0,
             switched: 99,
             waiting: BTreeMap::new(),
+            cancels: Cancels::default(),
             dead: BTreeSet::new(),
             max_attempts,
             epoch: 0,
@@ -138,8 +141,9 @@ impl Database {
         self.next_xid - 1
     }
 
-    pub(in crate::engine::tests) fn insert(&mut self, row: LogRow) {
+    pub(in crate::engine::tests) fn insert(&mut self, mut row: LogRow) {
         let xid = self.commit();
+        row.txid = xid;
         self.log.push(Logged { row, tick: None, xid, table: self.table });
     }
 
@@ -154,6 +158,22 @@ impl Database {
 
     pub(in crate::engine::tests) fn last_tick(&self) -> i64 {
         self.ticks.last().map_or(0, |tick| tick.id)
+    }
+
+    /// `txid_current_snapshot`: of what has ended by now.
+    pub(super) fn current_snapshot(&self) -> String {
+        let xmin = self.open.first().copied().unwrap_or(self.next_xid);
+        let running: Vec<String> = self.open.iter().map(i64::to_string).collect();
+        format!("{xmin}:{}:{}", self.next_xid, running.join(","))
+    }
+
+    /// The low-water mark's snapshot sees everything below.
+    pub(super) fn low_water_xmin(&self) -> Checked<i64> {
+        Ok(self.snapshot(self.low_water)?.xmin)
+    }
+
+    pub(super) fn next_xid(&self) -> i64 {
+        self.next_xid
     }
 
     fn snapshot(&self, id: i64) -> Checked<Tick> {
@@ -333,6 +353,7 @@ impl Database {
                 fold.parked(kind, count);
             }
         }
+        self.read_cancellations(&mut fold)?;
         Ok(fold)
     }
 
@@ -382,6 +403,13 @@ impl Database {
 fn finished(cold: &Value, answers: &Value) -> Vec<Value> {
     let items = cold["finish"].as_array().into_iter().flatten();
     let answers = answers["finish"].as_array().into_iter().flatten();
-    let taken = items.zip(answers).filter(|(_, answer)| **answer == "ok" || answer.get("ids").is_some());
-    taken.map(|(item, answer)| json!([item["epoch"], item["no"], item["outcome"], answer["ids"]])).collect()
+    let taken = items
+        .zip(answers)
+        .filter(|(_, answer)| **answer == "ok" || **answer == "cancelled" || answer.get("ids").is_some());
+    let outcome = |item: &Value, answer: &Value| {
+        if answer == "cancelled" { answer.clone() } else { item["outcome"].clone() }
+    };
+    taken
+        .map(|(item, answer)| json!([item["epoch"], item["no"], outcome(item, answer), answer["ids"]]))
+        .collect()
 }

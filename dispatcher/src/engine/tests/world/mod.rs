@@ -3,6 +3,7 @@
 
 mod audit;
 mod broken;
+mod cancel;
 mod database;
 mod owner;
 mod truth;
@@ -166,12 +167,14 @@ impl World {
         self.db.next_job += 1;
         let mut event =
             Event { kind: Some(kind.to_owned()), data: Some(job.to_string()), ..Event::default() };
+        let cancel_key = self.rng.random_bool(0.3).then(|| self.rng.random_range(1..=3));
+        let cancel = cancel_key.map_or(String::new(), |key: i64| format!(r#","cancel_key":"{key}""#));
         event.extra[0] = match (own, job % 3) {
-            (Some(own), key) => Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"}}"#)),
-            (None, 0) => None,
-            (None, key) => Some(format!(r#"{{"coalesce_key":"k{key}"}}"#)),
+            (Some(own), key) => Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"{cancel}}}"#)),
+            (None, 0) if cancel.is_empty() => None,
+            (None, key) => Some(format!(r#"{{"coalesce_key":"k{key}"{cancel}}}"#)),
         };
-        let row = LogRow { job, inserted_at: self.db.now, owner: None, retry: None, event };
+        let row = LogRow { job, inserted_at: self.db.now, txid: 0, owner: None, retry: None, event };
         let max_attempts = own.unwrap_or(self.settings.max_attempts);
         self.saw("job produced");
         self.note(|| format!("job {job} is produced, {delay_ms:?} ms ahead, {max_attempts} attempts"));
@@ -185,6 +188,7 @@ impl World {
                 self.db.delay(row, self.db.now.plus_ms(ms));
             }
         }
+        self.truth.keyed(job, cancel_key);
     }
 
     pub(super) fn tick(&mut self) {

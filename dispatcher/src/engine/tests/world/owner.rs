@@ -20,6 +20,8 @@ pub(in crate::engine::tests) enum Ask {
     Heartbeat(Vec<Lease>),
     /// To be replaced by a stream of so many jobs.
     Lend(Lease, usize),
+    /// The number of a cancellation.
+    Cancel(usize),
 }
 
 /// What of a grab matters for its answer.

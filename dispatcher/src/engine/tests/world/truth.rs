@@ -7,7 +7,7 @@ use tidemill_common::api::{Answer, Outcome};
 use tidemill_common::lease::Lease;
 
 use crate::engine::record::{EntryKey, LeaseKey, Record, Resolution};
-use crate::engine::{Children, Extended, Granted, Micros};
+use crate::engine::{Children, Extended, Granted, Micros, Target};
 
 /// A rule that does not hold.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub(in crate::engine::tests) enum Place {
     Completed,
     Replaced,
     Dead,
+    Cancelled,
 }
 
 #[derive(Debug)]
@@ -46,6 +47,11 @@ pub(in crate::engine::tests) struct Job {
     effects: u32,
     /// The jobs that exist instead.
     children: Option<Vec<i64>>,
+    pub(in crate::engine::tests) key: Option<i64>,
+    /// When it was produced, counted in produced jobs and calls.
+    born: u64,
+    /// A cancellation that hits it was answered: it is not given out any more.
+    barred: bool,
 }
 
 /// The newest lease of a job.
@@ -92,13 +98,91 @@ pub(in crate::engine::tests) struct Truth {
     finished: HashMap<LeaseKey, Said>,
     told_ok: HashSet<LeaseKey>,
     tokens: HashSet<Lease>,
+    /// Cancellations that were ever asked for: which jobs, when, and when answered.
+    calls: Vec<(Target, u64, Option<u64>)>,
+    clock: u64,
 }
 
 impl Truth {
     pub(in crate::engine::tests) fn produced(&mut self, job: i64, place: Place, max_attempts: i32) {
-        let new =
-            Job { place, attempt: 0, newest: None, max_attempts, leases: 0, effects: 0, children: None };
+        self.clock += 1;
+        let new = Job {
+            place,
+            attempt: 0,
+            newest: None,
+            max_attempts,
+            leases: 0,
+            effects: 0,
+            children: None,
+            key: None,
+            born: self.clock,
+            barred: false,
+        };
         self.jobs.insert(job, new);
+    }
+
+    /// The job carries this key.
+    pub(in crate::engine::tests) fn keyed(&mut self, job: i64, key: Option<i64>) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.key = key;
+        }
+    }
+
+    /// Jobs without a final outcome.
+    pub(in crate::engine::tests) fn unfinished(&self) -> Vec<i64> {
+        let is_open = |job: &Job| matches!(job.place, Place::Log(_) | Place::Waiting(_));
+        self.jobs.iter().filter(|(_, job)| is_open(job)).map(|(id, _)| *id).collect()
+    }
+
+    /// Somebody asks for a cancellation; the call's number.
+    pub(in crate::engine::tests) fn cancel_asked(&mut self, target: Target) -> usize {
+        self.clock += 1;
+        self.calls.push((target, self.clock, None));
+        self.calls.len() - 1
+    }
+
+    /// A cancellation is answered: whatever it hits is not given out any more.
+    pub(in crate::engine::tests) fn cancel_answered(&mut self, call: usize) {
+        self.clock += 1;
+        let clock = self.clock;
+        let Some((target, asked, answered)) = self.calls.get_mut(call) else { return };
+        *answered = Some(clock);
+        let (target, asked) = (*target, *asked);
+        for (id, job) in &mut self.jobs {
+            let is_final =
+                matches!(job.place, Place::Completed | Place::Replaced | Place::Dead | Place::Cancelled);
+            job.barred |= !is_final && job.born < asked && is_target(target, *id, job);
+        }
+    }
+
+    /// Did anybody ask for the end of this job? Of a key's jobs only those that existed before the answer.
+    fn may_be_cancelled(&self, id: i64) -> bool {
+        self.jobs.get(&id).is_some_and(|job| {
+            self.calls.iter().any(|(target, _, answered)| {
+                is_target(*target, id, job) && answered.is_none_or(|answered| job.born < answered)
+            })
+        })
+    }
+
+    /// A row of the waiting room ended, nobody having its job.
+    pub(in crate::engine::tests) fn cancelled_waiting(&mut self, job: i64, at: Micros) -> Checked {
+        require!(
+            self.may_be_cancelled(job),
+            "job {job} was cancelled in the waiting room: nobody wanted that"
+        );
+        let is = self.job(job)?;
+        require!(
+            matches!(is.place, Place::Waiting(_)),
+            "job {job} was cancelled there, and is {:?}",
+            is.place
+        );
+        let live = is.newest.as_ref().filter(|held| held.open && held.until.max(held.promised) > at);
+        require!(live.is_none(), "job {job} was cancelled under {live:?}");
+        if let Some(held) = &mut is.newest {
+            held.open = false;
+        }
+        is.place = Place::Cancelled;
+        Ok(())
     }
 
     /// A worker hands in a result, whoever takes it.
@@ -185,6 +269,7 @@ impl Truth {
             "{entry:?} leased as {key:?}, but the job is {:?}",
             job.place
         );
+        require!(!job.barred, "{entry:?} leased as {key:?}, but the job was cancelled");
         if let Some(held) = &job.newest {
             require!(
                 !held.open || held.until.max(held.promised) <= at,
@@ -242,6 +327,8 @@ impl Truth {
     }
 
     fn resolved(&mut self, how: Resolution, entry: EntryKey, lease: LeaseKey, at: Micros) -> Checked {
+        let wanted = how != Resolution::Cancelled || self.may_be_cancelled(entry.job);
+        require!(wanted, "{entry:?} was cancelled: nobody wanted that");
         let job = self.job(entry.job)?;
         require!(
             job.place == Place::Log(entry.put),
@@ -260,6 +347,15 @@ impl Truth {
                 require!(live.is_none(), "{entry:?} parked, but {live:?} is live");
                 job.place = Place::Waiting(entry.put + 1);
                 return Ok(());
+            }
+            Resolution::Cancelled => {
+                if let Some(held) = job.newest.as_mut().filter(|held| held.open) {
+                    held.open = false;
+                    let (key, ended) = (held.key, held.until.max(held.promised) <= at);
+                    let gives_back = |said| self.said.contains(&(lease, said));
+                    let given_back = gives_back(Said::TempFail) || gives_back(Said::Decline);
+                    require!(ended || (key == lease && given_back), "{entry:?} was cancelled under {key:?}");
+                }
             }
             Resolution::Completed => self.close(entry.job, lease, Said::Complete)?,
             Resolution::Replaced => self.close(entry.job, lease, Said::Replace)?,
@@ -289,6 +385,7 @@ impl Truth {
             Resolution::Completed => Place::Completed,
             Resolution::Replaced => Place::Replaced,
             Resolution::Failed | Resolution::Exhausted => Place::Dead,
+            Resolution::Cancelled => Place::Cancelled,
             Resolution::Retried | Resolution::Lent | Resolution::Parked => Place::Waiting(entry.put + 1),
         };
         Ok(())
@@ -316,6 +413,21 @@ impl Truth {
             Said::TempFail if job.attempt >= job.max_attempts => Place::Dead,
             Said::TempFail | Said::Decline => Place::Waiting(put),
         };
+        Ok(())
+    }
+
+    /// A result of a job that is being cancelled was taken in the waiting room, and is its end.
+    pub(in crate::engine::tests) fn finished_cancelled(
+        &mut self,
+        job: i64,
+        lease: LeaseKey,
+        how: Said,
+    ) -> Checked {
+        require!(self.may_be_cancelled(job), "job {job} was cancelled by a result: nobody wanted that");
+        require!(matches!(how, Said::TempFail | Said::Decline), "job {job} was cancelled by {how:?}");
+        self.close(job, lease, how)?;
+        self.finished.remove(&lease);
+        self.job(job)?.place = Place::Cancelled;
         Ok(())
     }
 
@@ -403,7 +515,11 @@ impl Truth {
                     "{lease}: {said:?} is stale, but the lease is live"
                 );
             }
-            Answer::Cancelled | Answer::Unavailable | Answer::Refused => {}
+            Answer::Cancelled => {
+                let place = self.jobs.get(&lease.job).map(|job| job.place);
+                require!(place == Some(Place::Cancelled), "{lease}: {said:?} is cancelled: {place:?}");
+            }
+            Answer::Unavailable | Answer::Refused => {}
         }
         Ok(())
     }
@@ -416,7 +532,7 @@ impl Truth {
         (current, now): (bool, Micros),
     ) -> Checked {
         match extended {
-            Extended::Until(until) => {
+            Extended::Until(until) | Extended::Stopping(until, _) => {
                 require!(self.tokens.contains(lease), "{lease} was forged, and is extended");
                 self.promise(lease, until, true)
             }
@@ -440,6 +556,13 @@ impl Truth {
         require!(!kept || held.until >= until, "heartbeat of {lease}: until {until:?}: {held:?}");
         held.promised = held.promised.max(until);
         Ok(())
+    }
+}
+
+fn is_target(target: Target, id: i64, job: &Job) -> bool {
+    match target {
+        Target::Job(job) => job == id,
+        Target::Key(key) => job.key == Some(key),
     }
 }
 

@@ -15,18 +15,18 @@ use crate::engine::{Event, LogRow, Micros};
 pub(in crate::engine::tests) struct Waiting {
     put: i32,
     attempt: i32,
-    due: Micros,
+    pub(super) due: Micros,
     parked: bool,
-    lease: Option<(LeaseKey, i64)>,
+    pub(super) lease: Option<(LeaseKey, i64)>,
     holder: Value,
     previous: Value,
     inserted_at: Micros,
-    event: Event,
+    pub(super) event: Event,
     /// The transaction that holds the row.
-    locked: Option<i64>,
+    pub(super) locked: Option<i64>,
 }
 
-fn int(item: &Value, key: &str) -> Checked<i64> {
+pub(super) fn int(item: &Value, key: &str) -> Checked<i64> {
     item[key].as_i64().ok_or_else(|| Violation(format!("{key} of {item} is no number")))
 }
 
@@ -43,7 +43,7 @@ fn event(item: &Value) -> Event {
     Event { kind: text("type"), data: text("data"), extra: [text("x1"), text("x2"), text("x3"), text("x4")] }
 }
 
-fn items<'a>(cold: &'a Value, section: &str) -> &'a [Value] {
+pub(super) fn items<'a>(cold: &'a Value, section: &str) -> &'a [Value] {
     cold[section].as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -112,11 +112,17 @@ impl Database {
         for item in items(cold, "again") {
             again.push(self.again(item, at)?);
         }
+        let cancel = self.cancel_cold(cold, at, xid, truth)?;
         let mut unpark = Vec::new();
         for item in items(cold, "unpark") {
             unpark.push(self.unpark(item, truth)?);
         }
-        Ok(json!({ "insert": insert, "finish": finish, "extend": extend, "again": again, "unpark": unpark }))
+        let mut answers =
+            json!({ "insert": insert, "finish": finish, "extend": extend, "again": again, "unpark": unpark });
+        for (section, answer) in cancel {
+            answers[section] = answer;
+        }
+        Ok(answers)
     }
 
     fn add(&mut self, item: &Value, at: Micros) -> Checked {
@@ -183,6 +189,13 @@ impl Database {
             Some("replace") => Said::Replace,
             other => return Err(Violation(format!("unknown outcome {other:?}"))),
         };
+        if item["cancel"].is_i64() {
+            self.cancels.jobs.remove(&job);
+            if matches!(said, Said::TempFail | Said::Decline) {
+                truth.finished_cancelled(job, key(item)?, said)?;
+                return Ok(json!("cancelled"));
+            }
+        }
         truth.finished_waiting(job, key(item)?, said)?;
         if said == Said::Replace {
             let ids = self.insert_jobs(&item["jobs"], truth)?;
@@ -214,7 +227,7 @@ impl Database {
             self.next_job += 1;
             let kind = job["type"].as_str().map(str::to_owned);
             let event = Event { kind, data: Some(id.to_string()), ..Event::default() };
-            let row = LogRow { job: id, inserted_at: self.now, owner: None, retry: None, event };
+            let row = LogRow { job: id, inserted_at: self.now, txid: 0, owner: None, retry: None, event };
             match job["options"]["delay_ms"].as_u64() {
                 None => {
                     truth.produced(id, Place::Log(0), self.max_attempts);
@@ -411,6 +424,13 @@ impl Waiting {
             }
             event.extra[0] = Some(extra.to_string());
         }
-        LogRow { job, inserted_at, owner: (put > 0).then_some(SUB), retry: (put > 0).then_some(put), event }
+        LogRow {
+            job,
+            inserted_at,
+            txid: 0,
+            owner: (put > 0).then_some(SUB),
+            retry: (put > 0).then_some(put),
+            event,
+        }
     }
 }

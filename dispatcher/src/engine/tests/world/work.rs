@@ -339,6 +339,16 @@ impl World {
                 }
                 self.tell_decided(&lease, Said::Replace, &decided, seen)
             }
+            (Ask::Cancel(call), Answered::Cancelled { cancelled, told }) => {
+                if cancelled > 0 {
+                    self.saw("jobs cancelled");
+                }
+                if told > 0 {
+                    self.saw("cancellation told");
+                }
+                self.truth.cancel_answered(call);
+                Ok(())
+            }
             (ask, answered) => Err(Violation(format!("{ask:?} answered by {answered:?}"))),
         }
     }
@@ -356,7 +366,8 @@ impl World {
                 Answer::Already => "result already",
                 Answer::Stale => "result stale",
                 Answer::Unavailable => "result unavailable",
-                Answer::Cancelled | Answer::Refused => "result refused",
+                Answer::Cancelled => "result cancelled",
+                Answer::Refused => "result refused",
             });
             if decided.children.is_some() {
                 self.saw(if *answer == Answer::Ok { "job replaced" } else { "job replaced already" });
@@ -387,6 +398,7 @@ impl World {
     fn tell_extension(&mut self, lease: &Lease, extended: Extended, seen: (bool, Micros)) -> Checked {
         self.saw(match extended {
             Extended::Until(_) => "lease extended",
+            Extended::Stopping(..) => "handler told to stop",
             Extended::Stale => "heartbeat stale",
             Extended::Unavailable => "heartbeat unavailable",
         });
