@@ -139,6 +139,7 @@ enum Place {
     Done,
     Replaced,
     Dead,
+    Cancelled,
     Unknown,
 }
 
@@ -151,6 +152,7 @@ impl Stored {
             Place::Done => JobState::Done,
             Place::Replaced => JobState::Replaced,
             Place::Dead => JobState::Dead,
+            Place::Cancelled => JobState::Cancelled,
             Place::Unknown => {
                 return Err(Refusal::unavailable(
                     "the job is in the log, and nobody can tell at this moment how far it is",

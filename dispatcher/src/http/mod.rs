@@ -9,6 +9,7 @@ mod answer;
 mod auth;
 mod body;
 mod budget;
+mod cancel;
 mod dead;
 mod details;
 mod forward;

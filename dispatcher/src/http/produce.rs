@@ -66,7 +66,6 @@ fn is_list(body: &[u8]) -> bool {
 pub(super) fn check_supported(job: &NewJob, place: &str) -> Result<(), Refusal> {
     let unsupported = [
         ("priority", job.priority.is_some_and(|priority| priority != 0)),
-        ("cancel_key", job.cancel_key.is_some()),
         ("unique", job.unique.is_some()),
         ("timeout_ms", job.timeout_ms.is_some()),
     ];

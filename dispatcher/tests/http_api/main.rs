@@ -1,6 +1,7 @@
 //! The HTTP API, version 1, against a real database, with the routers of one or two dispatchers in this process.
 
 mod bounded;
+mod cancel;
 mod contract;
 mod details;
 mod forward;

@@ -8,16 +8,18 @@ use tidemill_common::api::ProblemKind::{
     Conflict, InvalidRequest, StaleLease, TooManyRequests, UnknownJob, UnknownWorker,
 };
 use tidemill_common::api::{
-    DeadPage, DeadSelection, GrabRequest, GrabResponse, HeartbeatRequest, HeartbeatResponse, JobDetails,
-    JobPage, JobState, NewJob, ProduceRequest, ProduceResponse, PurgeAnswer, QueueInfo, QueueList,
-    QueueSettings, RedriveAnswer, ReplaceResponse, ResultsRequest, ResultsResponse, StreamProduceResponse,
-    WorkerList, WorkerOrder,
+    CancelAnswer, CancelKeyRequest, CancelRequest, DeadPage, DeadSelection, GrabRequest, GrabResponse,
+    HeartbeatRequest, HeartbeatResponse, JobDetails, JobPage, JobState, NewJob, ProduceRequest,
+    ProduceResponse, PurgeAnswer, QueueInfo, QueueList, QueueSettings, RedriveAnswer, ReplaceResponse,
+    ResultsRequest, ResultsResponse, StreamProduceResponse, WorkerList, WorkerOrder,
 };
 
 use super::operation::Operation;
 use crate::http::auth::Scope::{Admin, Produce, Read, Work};
 use crate::http::state::ApiState;
-use crate::http::{dead, details, heartbeat, list, look, produce, replace, results, steer, work, workers};
+use crate::http::{
+    cancel, dead, details, heartbeat, list, look, produce, replace, results, steer, work, workers,
+};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -162,6 +164,29 @@ fn queues() -> Vec<Operation> {
         .of_queue()
         .answer::<JobDetails>(200, "From the owner's window, or from the database.")
         .also(&[UnknownJob]),
+        Operation::new(
+            POST,
+            "/v1/queues/{queue}/jobs/{id}/cancel",
+            "cancel",
+            "Cancels a job: it ends, or its handler hears the code at the next heartbeat",
+            post(cancel::job),
+        )
+        .scope(Work)
+        .of_queue()
+        .json::<CancelRequest>(json!({"code": 1}))
+        .answer::<CancelAnswer>(200, "It will not be given out any more. Both are 0 if it was cancelled before.")
+        .also(&[UnknownJob, Conflict]),
+        Operation::new(
+            POST,
+            "/v1/queues/{queue}/cancel",
+            "cancel_key",
+            "Cancels all jobs that carry a key; not those that are produced later",
+            post(cancel::key),
+        )
+        .scope(Work)
+        .of_queue()
+        .json::<CancelKeyRequest>(json!({"cancel_key": "42", "code": 1}))
+        .answer::<CancelAnswer>(200, "None of them will be given out any more."),
     ]
 }
 
