@@ -18,14 +18,17 @@ const DISK_FULL: &str = "53100";
 /// A table that was locked is tried again so soon.
 const LOCKED: Duration = Duration::from_secs(1);
 
-/// Rotates every queue whose time has come, each in a transaction of its own, and removes old ticks. The tick step
-/// wakes it. What cannot be rotated says why, in a metric and in the log; as long as that can be seen without trying,
-/// nothing is written.
+/// Answers to requests with an idempotency key that are forgotten at a time.
+const FORGET: u32 = 10_000;
+
+/// Rotates every queue whose time has come, each in a transaction of its own, and removes old ticks and answers that
+/// need not be given again. The tick step wakes it. What cannot be rotated says why, in a metric and in the log; as long
+/// as that can be seen without trying, nothing is written.
 #[derive(Debug)]
 pub struct Rotate {
     database: Arc<Database>,
     metrics: Metrics,
-    /// Time between two portions of old ticks.
+    /// Time between two portions of old ticks or answers.
     interval: Duration,
     /// What was said about a queue: each reason is logged when it begins.
     said: BTreeMap<String, Blocked>,
@@ -78,6 +81,16 @@ impl Rotate {
         }
     }
 
+    /// One portion of what need not be remembered. `None`: this process does not have the term.
+    async fn forget(&self) -> Result<Option<u32>, DbError> {
+        let Some(mut active) = self.database.hold().await? else { return Ok(None) };
+        let Active { holder, epoch, .. } = active;
+        match maintain::forget(active.session(), holder, epoch, FORGET).await {
+            Ok(count) => Ok(Some(count)),
+            Err(error) => active.over(error).map(|()| None),
+        }
+    }
+
     /// Tries what there is to try. `None`: this process does not have the term.
     async fn round(&self, tasks: Vec<Task>) -> Result<Option<Round>, DbError> {
         let mut round = Round::default();
@@ -87,6 +100,11 @@ impl Rotate {
         for task in tasks {
             let queue = match task {
                 Task::Finish(_) => continue,
+                Task::Forget => {
+                    let Some(count) = self.forget().await? else { return Ok(None) };
+                    round.pruned |= count >= FORGET;
+                    continue;
+                }
                 Task::Rotate(queue, Some(reason)) => {
                     round.blocked.insert(queue, reason);
                     continue;

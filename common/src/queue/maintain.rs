@@ -50,6 +50,8 @@ pub enum Task {
     Finish(String),
     /// Ticks of events that were rotated out.
     Prune(String),
+    /// Answers to requests with an idempotency key, whose time is over.
+    Forget,
 }
 
 /// Who or what stands in the way of a rotation, in words.
@@ -124,6 +126,7 @@ pub async fn tasks(session: &mut Session) -> Result<Vec<Task>, DbError> {
                 tasks.extend(Blocked::from_word(word).map(|reason| Task::Rotate(queue, Some(reason))));
             }
             ("finish", _) => tasks.push(Task::Finish(queue)),
+            ("forget", _) => tasks.push(Task::Forget),
             _ => tasks.push(Task::Prune(queue)),
         }
     }
@@ -223,4 +226,16 @@ pub async fn rotated(session: &mut Session, holder: Uuid, epoch: Epoch) -> Resul
     let sql = "select tidemill.ticker_rotated($1, $2)";
     session.execute("finish rotation", sql, &[(&holder, Type::UUID), (&epoch.0, Type::INT8)]).await?;
     Ok(())
+}
+
+/// Forgets answers to requests with an idempotency key whose time is over; how many, at most `limit`.
+///
+/// # Errors
+/// [`DbError`]; TM001 when the term is over.
+pub async fn forget(session: &mut Session, holder: Uuid, epoch: Epoch, limit: u32) -> Result<u32, DbError> {
+    let op = "forget answers";
+    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+    let params = [(&holder as _, Type::UUID), (&epoch.0 as _, Type::INT8), (&limit as _, Type::INT4)];
+    let row = session.query_one(op, "select tidemill.ticker_forget($1, $2, $3)", &params).await?;
+    Ok(u32::try_from(column::<i32>(op, session, &row, 0)?).unwrap_or(0))
 }

@@ -19,6 +19,7 @@ mod job;
 mod list;
 mod listen;
 mod look;
+mod once;
 mod openapi;
 mod params;
 mod pool;

@@ -22,6 +22,12 @@ impl Refusal {
         Self { problem: Box::new(Problem::new(kind, detail)), retry_after }
     }
 
+    /// It passes by itself, in about so many seconds.
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// What another dispatcher said.
     pub(super) fn from_problem(problem: Problem) -> Self {
         let retry_after = matches!(problem.status, 429 | 503).then_some(1);

@@ -1,6 +1,7 @@
 //! Produce: `POST /v1/queues/{queue}/jobs`. Any dispatcher inserts; the answer leaves when the jobs are committed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -8,19 +9,22 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidemill_common::api::{InsertedJob, NewJob, ProblemKind, ProduceRequest, ProduceResponse, RawValue};
-use tidemill_common::db::{DbError, Session, Type};
+use tidemill_common::db::{DbError, Session, Tx, Type};
 use tidemill_common::id::{JobId, QueueName};
+use tokio_postgres::Row;
 
 use super::auth::{Caller, Scope};
 use super::body::{self, Json, Media};
+use super::once::Once;
 use super::params::InPath;
 use super::pool::Loan;
 use super::problem::Refusal;
 use super::state::ApiState;
-use super::stream;
+use super::stream::{self, Stopped};
 
 /// Most jobs of one call of `tidemill.insert_jobs`.
 pub(super) const CHUNK_JOBS: usize = 1_000;
+const OP: &str = "insert jobs";
 /// The jobs go as text: the driver need not take their JSON apart.
 const INSERT: &str = "select * from tidemill.insert_jobs($1, $2::jsonb)";
 
@@ -33,11 +37,10 @@ pub(super) async fn produce(
     body: Body,
 ) -> Result<Response, Refusal> {
     caller.check(Scope::Produce, &queue)?;
-    if headers.contains_key("idempotency-key") {
-        return Err(Refusal::not_yet("", "the header `idempotency-key`"));
-    }
-    match Media::of(&headers)? {
-        Media::Lines => stream::produce(&state, &caller, &queue, body).await.map(IntoResponse::into_response),
+    let media = Media::of(&headers)?;
+    let once = Once::of(&headers, media)?;
+    match media {
+        Media::Lines => stream::produce(&state, &caller, &queue, body, once).await,
         Media::Json => {
             let bytes = body::whole(&headers, body, &state.limits).await?;
             let request = ProduceRequest::parse(&bytes).map_err(Refusal::invalid)?;
@@ -46,9 +49,20 @@ pub(super) async fn produce(
                 let place = if many { format!("/jobs/{index}") } else { String::new() };
                 check_supported(job, &place)?;
             }
-            let ids = insert_all(&state, &caller, &queue, request.jobs).await?;
-            let jobs = ids.into_iter().map(|id| InsertedJob { id, duplicate: false }).collect();
-            Ok(Json(StatusCode::CREATED, ProduceResponse { jobs }).into_response())
+            let chunks = chunks(request.jobs)?;
+            let mut session = state.pool.session().await?;
+            let told = match once {
+                None => insert_all(&mut session, &queue, &chunks).await,
+                Some(mut once) => {
+                    once.arrived(&bytes);
+                    insert_once(&mut session, &queue, &chunks, once).await
+                }
+            };
+            match told {
+                Ok(response) => Ok(response),
+                Err(Stopped::Body(refusal)) => Err(refusal),
+                Err(Stopped::Database(error)) => Err(refused(&mut session, &caller, &queue, &error).await),
+            }
         }
     }
 }
@@ -75,12 +89,8 @@ pub(super) fn check_supported(job: &NewJob, place: &str) -> Result<(), Refusal> 
     }
 }
 
-async fn insert_all(
-    state: &ApiState,
-    caller: &Caller,
-    queue: &str,
-    jobs: Vec<NewJob>,
-) -> Result<Vec<JobId>, Refusal> {
+/// The jobs, as what calls of `tidemill.insert_jobs` take.
+fn chunks(jobs: Vec<NewJob>) -> Result<Vec<String>, Refusal> {
     let mut chunks = Vec::new();
     let mut chunk = Chunk::default();
     for job in jobs {
@@ -92,32 +102,57 @@ async fn insert_all(
     if chunk.jobs > 0 {
         chunks.push(chunk.finish());
     }
-    let mut session = state.pool.session().await?;
-    match insert_chunks(&mut session, queue, &chunks).await {
-        Ok(ids) => ids.into_iter().map(job_id).collect(),
-        Err(error) => Err(refused(&mut session, caller, queue, &error).await),
-    }
+    Ok(chunks)
 }
 
 /// One statement where one is enough: it commits itself.
-async fn insert_chunks(
+async fn insert_all(session: &mut Session, queue: &str, chunks: &[String]) -> Result<Response, Stopped> {
+    let database = session.database();
+    let rows = if let [chunk] = chunks {
+        session.query(OP, INSERT, &[(&queue, Type::TEXT), (chunk, Type::TEXT)]).await?
+    } else {
+        let mut tx = session.begin("produce").await?;
+        let rows = insert_chunks(&mut tx, queue, chunks).await?;
+        tx.commit().await?;
+        rows
+    };
+    Ok(Json(StatusCode::CREATED, inserted(&database, &rows)?).into_response())
+}
+
+/// The same, unless the request was carried out before.
+async fn insert_once(
     session: &mut Session,
     queue: &str,
     chunks: &[String],
-) -> Result<Vec<String>, DbError> {
-    let op = "insert jobs";
+    once: Once,
+) -> Result<Response, Stopped> {
     let database = session.database();
-    let mut rows = Vec::new();
-    if let [chunk] = chunks {
-        rows = session.query(op, INSERT, &[(&queue, Type::TEXT), (chunk, Type::TEXT)]).await?;
-    } else {
-        let mut tx = session.begin("produce").await?;
-        for chunk in chunks {
-            rows.extend(tx.query(op, INSERT, &[(&queue, Type::TEXT), (chunk, Type::TEXT)]).await?);
+    let mut tx = session.begin("produce").await?;
+    let kept = match once.first(&mut tx, queue).await? {
+        Some(first) => once.again(first)?,
+        None => {
+            let rows = insert_chunks(&mut tx, queue, chunks).await?;
+            once.keep(tx, queue, &inserted(&database, &rows)?).await?
         }
-        tx.commit().await?;
+    };
+    Ok(kept.into_response())
+}
+
+async fn insert_chunks(tx: &mut Tx<'_>, queue: &str, chunks: &[String]) -> Result<Vec<Row>, DbError> {
+    let mut rows = Vec::new();
+    for chunk in chunks {
+        rows.extend(tx.query(OP, INSERT, &[(&queue, Type::TEXT), (chunk, Type::TEXT)]).await?);
     }
-    rows.iter().map(|row| row.try_get(0).map_err(|e| DbError::decode(op, &database, e))).collect()
+    Ok(rows)
+}
+
+/// The answer: the ids in the order of the jobs.
+fn inserted(database: &Arc<str>, rows: &[Row]) -> Result<ProduceResponse, Stopped> {
+    let job = |row: &Row| -> Result<InsertedJob, Stopped> {
+        let id = row.try_get(0).map_err(|error| DbError::decode(OP, database, error))?;
+        Ok(InsertedJob { id: job_id(id)?, duplicate: false })
+    };
+    Ok(ProduceResponse { jobs: rows.iter().map(job).collect::<Result<_, _>>()? })
 }
 
 /// What became of an insert that failed. A queue that takes no jobs is looked up only now.

@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use axum::body::Body;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use tidemill_common::api::{
     At, Faults, NewJob, ProblemKind, StreamProduceResponse, Validate, Violation, parse,
 };
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 
 use super::auth::Caller;
 use super::body::{Json, Parts, check_depth};
+use super::once::{First, Kept, Once};
 use super::problem::Refusal;
 use super::produce::{CHUNK_JOBS, Chunk, check_supported, job_id, refused};
 use super::replace::DISCARD;
@@ -29,13 +32,19 @@ pub(super) async fn produce(
     caller: &Caller,
     queue: &str,
     body: Body,
-) -> Result<Json<StreamProduceResponse>, Refusal> {
-    let mut lines = Lines::new(body, state.limits);
+    once: Option<Once>,
+) -> Result<Response, Refusal> {
+    let mut lines = Lines { once, ..Lines::new(body, state.limits) };
     let mut chunk = lines.chunk().await?;
     let mut session = state.pool.stream_session().await?;
     let mut ends = Ends::default();
     let outcome = async {
         let mut tx = session.begin("produce").await?;
+        if let Some(once) = &lines.once
+            && let Some(first) = once.first(&mut tx, queue).await?
+        {
+            return Ok(Told::Before(first));
+        }
         loop {
             let is_last = chunk.jobs == 0;
             // An empty one too: it says whether the queue takes jobs.
@@ -47,14 +56,34 @@ pub(super) async fn produce(
             }
             chunk = lines.chunk().await?;
         }
-        tx.commit().await.map_err(Stopped::Database)
+        let (count, answer) = (ends.count, ends.answer()?);
+        Ok(Told::Now(match lines.once.take() {
+            Some(once) if count > 0 => once.keep(tx, queue, &answer).await?.into_response(),
+            // Without any job nothing is done twice.
+            Some(_) | None => {
+                tx.commit().await?;
+                let status = if count > 0 { StatusCode::CREATED } else { StatusCode::OK };
+                Json(status, answer).into_response()
+            }
+        }))
     }
     .await;
     match outcome {
-        Ok(()) => ends.answer(),
+        Ok(Told::Now(response)) => Ok(response),
+        Ok(Told::Before(first)) => {
+            drop(session);
+            lines.again(first).await.map(IntoResponse::into_response)
+        }
         Err(Stopped::Body(refusal)) => Err(refusal),
         Err(Stopped::Database(error)) => Err(refused(&mut session, caller, queue, &error).await),
     }
+}
+
+/// What there is to say about a stream.
+enum Told {
+    Now(Response),
+    /// Its key was used before: whether for the same jobs, the rest of the body tells.
+    Before(First),
 }
 
 /// Why a stream came to nothing.
@@ -100,10 +129,9 @@ impl Ends {
         Ok(())
     }
 
-    fn answer(self) -> Result<Json<StreamProduceResponse>, Refusal> {
-        let status = if self.count > 0 { StatusCode::CREATED } else { StatusCode::OK };
+    fn answer(self) -> Result<StreamProduceResponse, Refusal> {
         let (first_id, last_id) = (self.first.map(job_id).transpose()?, self.last.map(job_id).transpose()?);
-        Ok(Json(status, StreamProduceResponse { inserted: self.count, first_id, last_id }))
+        Ok(StreamProduceResponse { inserted: self.count, first_id, last_id })
     }
 }
 
@@ -120,6 +148,8 @@ pub(super) struct Lines {
     chunk_at: usize,
     /// Jobs may name a queue.
     of_replace: bool,
+    /// It hears of every part that arrives.
+    once: Option<Once>,
     deadline: Instant,
 }
 
@@ -135,6 +165,7 @@ impl Lines {
             number: 0,
             chunk_at: 0,
             of_replace: false,
+            once: None,
             deadline,
         }
     }
@@ -152,6 +183,22 @@ impl Lines {
     /// Throws the rest away, within bounds: most clients send all before they listen.
     pub(super) async fn discard(&mut self) {
         self.parts.discard(self.deadline.min(Instant::now() + DISCARD)).await;
+    }
+
+    /// The first answer, if the rest of the body is what it was then.
+    async fn again(mut self, first: First) -> Result<Kept, Refusal> {
+        while self.part(self.deadline).await?.is_some() {}
+        let once =
+            self.once.ok_or_else(|| Refusal::new(ProblemKind::Internal, "a first answer without a key"))?;
+        once.again(first)
+    }
+
+    async fn part(&mut self, deadline: Instant) -> Result<Option<Bytes>, Refusal> {
+        let part = self.parts.next(deadline).await?;
+        if let (Some(once), Some(part)) = (&mut self.once, &part) {
+            once.arrived(part);
+        }
+        Ok(part)
     }
 
     /// The next jobs; none at the end of the body.
@@ -201,7 +248,7 @@ impl Lines {
             self.arrived.drain(..self.start);
             self.start = 0;
             searched = self.arrived.len();
-            match self.parts.next(deadline).await? {
+            match self.part(deadline).await? {
                 Some(part) => self.arrived.extend_from_slice(&part),
                 None => self.ended = true,
             }

@@ -7,6 +7,7 @@ mod details;
 mod forward;
 mod limits;
 mod list;
+mod once;
 mod openapi;
 mod queue;
 mod replace;

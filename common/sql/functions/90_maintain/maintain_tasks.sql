@@ -1,5 +1,6 @@
 -- maintain_tasks: what maintenance has to do now, without doing any of it: a rotation that is due, with what it waits for
--- (see rotation_waits; null: nothing, try it), a rotation whose second step is missing, old ticks to remove.
+-- (see rotation_waits; null: nothing, try it), a rotation whose second step is missing, old ticks to remove, answers to forget
+-- (of no one queue: '').
 -- Callers: tidemill_ticker. Locks: none. An idle database writes nothing for it, also while a consumer lags.
 create or replace function tidemill.maintain_tasks()
 returns table (queue_name text, task text, waits text)
@@ -18,5 +19,8 @@ begin
     select q.queue_name, 'prune', null::text
     from tidemill.tick_horizon h join pgq.queue q on q.queue_id = h.queue_id
     where tidemill.prunable_below(h.queue_id) is not null order by q.queue_name;
+    return query
+    select '', 'forget', null::text
+    where exists (select from tidemill.idempotency i where i.until <= now());
 end
 $$;

@@ -67,6 +67,10 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         })
         .collect();
     parameters.extend(operation.query.iter().map(|query| in_query(query, generator)));
+    parameters.extend(operation.headers.iter().map(|header| {
+        json!({"name": header.name, "in": "header", "required": false, "description": header.about,
+               "schema": header.schema, "example": header.example})
+    }));
     if !parameters.is_empty() {
         out["parameters"] = parameters.into();
     }

@@ -26,6 +26,7 @@ pub(super) struct Operation {
     /// What the token must allow; `None`: no token is asked for.
     pub(super) scope: Option<Scope>,
     pub(super) query: Vec<Query>,
+    pub(super) headers: Vec<Header>,
     pub(super) bodies: Vec<Body>,
     pub(super) answers: Vec<Answer>,
     pub(super) problems: Vec<ProblemKind>,
@@ -39,6 +40,15 @@ pub(super) struct Query {
     pub(super) about: &'static str,
     pub(super) schema: MakeSchema,
     pub(super) example: Value,
+}
+
+/// A header that a request may have.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) schema: Value,
+    pub(super) example: &'static str,
 }
 
 /// A form of the request's body.
@@ -71,8 +81,9 @@ impl Operation {
         summary: &'static str,
         route: MethodRouter<ApiState>,
     ) -> Self {
-        let (scope, query, bodies, answers, problems) = (None, vec![], vec![], vec![], vec![]);
-        Self { method, path, id, summary, scope, query, bodies, answers, problems, route }
+        let (scope, query, headers, bodies) = (None, vec![], vec![], vec![]);
+        let (answers, problems) = (vec![], vec![]);
+        Self { method, path, id, summary, scope, query, headers, bodies, answers, problems, route }
     }
 
     /// Who may, and the problems that every call may meet.
@@ -93,6 +104,11 @@ impl Operation {
         example: Value,
     ) -> Self {
         self.query.push(Query { name, about, schema: SchemaGenerator::subschema_for::<T>, example });
+        self.also(&[InvalidRequest])
+    }
+
+    pub(super) fn header(mut self, header: Header) -> Self {
+        self.headers.push(header);
         self.also(&[InvalidRequest])
     }
 

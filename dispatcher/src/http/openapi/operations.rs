@@ -14,7 +14,7 @@ use tidemill_common::api::{
     ResultsRequest, ResultsResponse, StreamProduceResponse, WorkerList, WorkerOrder,
 };
 
-use super::operation::Operation;
+use super::operation::{Header, Operation};
 use crate::http::auth::Scope::{Admin, Produce, Read, Work};
 use crate::http::state::ApiState;
 use crate::http::{
@@ -57,6 +57,13 @@ fn worker() -> Vec<Operation> {
         )
         .scope(Produce)
         .of_queue()
+        .header(Header {
+            name: "Idempotency-Key",
+            about: "The same key for the same queue within 24 hours gives the first answer again, and nothing is \
+                    inserted. With another body, or while the first request is being carried out, it is a conflict.",
+            schema: json!({"type": "string", "pattern": "^[!-~]{1,255}$"}),
+            example: "order-4711",
+        })
         .json::<ProduceRequest>(json!({"jobs": [job, {"type": "send_email", "delay_ms": 60000}]}))
         .lines::<NewJob>(json!([job, job]))
         .answers(201, "Committed. A stream is answered with the first and last id.", produced),
