@@ -3,6 +3,7 @@
 mod batch;
 mod bound;
 mod bulk;
+mod cancel;
 mod coop;
 mod crowd;
 mod details;

@@ -48,6 +48,8 @@ begin
     if v_dead is null then
         return 0;
     end if;
+    -- Whoever redrives a job means it, whatever was said before.
+    delete from tidemill.cancelling c using unnest(v_dead) d where c.queue_id = i_queue_id and c.job_id = d.job_id;
     -- As tidemill.promote_due puts a job again; no attempt counts any more.
     execute format(
         'insert into %s (ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4)

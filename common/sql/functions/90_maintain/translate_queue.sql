@@ -51,6 +51,7 @@ begin
         if not i_own_rows then
             v_restored := tidemill.restored_xids(v_table);
         end if;
+        perform tidemill.translate_cancellations(i_queue_id, v_table, case when not i_own_rows then v_restored end);
         -- The first tick that sees a transaction is nearly always the first one whose end is after it.
         execute format(
             'update only %s e set ev_txid = case when not $1 and xmin::text::bigint <> all ($2) then $3 else coalesce('
@@ -83,6 +84,9 @@ begin
         execute format('delete from %s where j_txid < $1', v_table) using v_journal;
         execute format('update %s set j_txid = $1', v_table) using i_txid;
     end loop;
+    -- Of cancellations by key the single jobs are written down; those are looked for anew before they are forgotten.
+    delete from tidemill.cancellation where queue_id = i_queue_id;
+    update tidemill.cancelling set unseen = null where queue_id = i_queue_id;
     -- No rotation before every consumer is past this transaction.
     update pgq.queue set queue_switch_step1 = i_txid, queue_switch_step2 = i_txid where queue_id = i_queue_id;
     return v_total;
