@@ -282,6 +282,7 @@ mod tests {
             max_attempts: 3,
             previous: None,
             progress: None,
+            origin: None,
             event: Arc::default(),
         }
     }

@@ -9,6 +9,7 @@ use crate::engine::{Answered, Counts, Micros};
 #[derive(Debug, Clone)]
 pub struct DispatchMetrics {
     ready: IntGaugeVec,
+    parked: IntGaugeVec,
     oldest: GaugeVec,
     leased: IntGaugeVec,
     results: IntCounterVec,
@@ -25,6 +26,10 @@ impl DispatchMetrics {
         let metrics = Self {
             ready: IntGaugeVec::new(
                 opts("tidemill_dispatch_ready_jobs", "Ready jobs in the window."),
+                &["queue"],
+            )?,
+            parked: IntGaugeVec::new(
+                opts("tidemill_dispatch_parked_jobs", "Jobs parked until somebody asks for their type."),
                 &["queue"],
             )?,
             oldest: GaugeVec::new(
@@ -48,6 +53,7 @@ impl DispatchMetrics {
             )?,
         };
         registry.register(Box::new(metrics.ready.clone()))?;
+        registry.register(Box::new(metrics.parked.clone()))?;
         registry.register(Box::new(metrics.oldest.clone()))?;
         registry.register(Box::new(metrics.leased.clone()))?;
         registry.register(Box::new(metrics.results.clone()))?;
@@ -60,6 +66,7 @@ impl DispatchMetrics {
     pub fn of(&self, queue: &str) -> Metrics {
         Metrics {
             ready: self.ready.with_label_values(&[queue]),
+            parked: self.parked.with_label_values(&[queue]),
             oldest: self.oldest.with_label_values(&[queue]),
             leased: self.leased.with_label_values(&[queue]),
             owned: self.owned.with_label_values(&[queue]),
@@ -73,6 +80,7 @@ impl DispatchMetrics {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     ready: IntGauge,
+    parked: IntGauge,
     oldest: Gauge,
     leased: IntGauge,
     owned: IntGauge,
@@ -84,6 +92,7 @@ impl Metrics {
     pub(crate) fn counts(&self, counts: &Counts, now: Micros) {
         self.ready.set(i64::try_from(counts.ready).unwrap_or(i64::MAX));
         self.leased.set(i64::try_from(counts.leased).unwrap_or(i64::MAX));
+        self.parked.set(i64::try_from(counts.parked).unwrap_or(i64::MAX));
         let age = counts.oldest_ready.map_or(0, |oldest| (now.0 - oldest.0).max(0));
         self.oldest.set(age as f64 / 1e6);
         self.owned.set(1);
@@ -93,6 +102,7 @@ impl Metrics {
     pub(crate) fn lost(&self) {
         self.ready.set(0);
         self.leased.set(0);
+        self.parked.set(0);
         self.oldest.set(0.0);
         self.owned.set(0);
     }
@@ -110,5 +120,40 @@ impl Metrics {
             };
             self.results.with_label_values(&[self.queue.as_str(), outcome]).inc();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_are_the_owners_to_tell() {
+        let registry = Registry::new();
+        let metrics = DispatchMetrics::new(&registry).unwrap().of("mail");
+        let values = || {
+            let families = registry.gather();
+            let gauges = families.iter().filter_map(|family| {
+                let value = family.get_metric().first()?.get_gauge().get_value();
+                Some((family.name().to_owned(), value))
+            });
+            gauges.collect::<Vec<_>>()
+        };
+        let named = |[oldest, owned, parked, ready, leased]: [f64; 5]| {
+            [
+                ("tidemill_dispatch_oldest_ready_age_seconds", oldest),
+                ("tidemill_dispatch_owned", owned),
+                ("tidemill_dispatch_parked_jobs", parked),
+                ("tidemill_dispatch_ready_jobs", ready),
+                ("tidemill_work_leased_jobs", leased),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+        };
+        let counts =
+            Counts { ready: 3, leased: 4, parked: 5, oldest_ready: Some(Micros(1_000_000)), read_to: 1 };
+        metrics.counts(&counts, Micros(3_500_000));
+        assert_eq!(values(), named([2.5, 1.0, 5.0, 3.0, 4.0]));
+        metrics.lost();
+        assert_eq!(values(), named([0.0; 5]));
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    At, Faults, JobOptions, Progress, Validate, WorkerInfo, WorkerState, check_text, check_type_name,
+    At, Faults, JobOptions, Origin, Progress, Validate, WorkerInfo, WorkerState, check_text, check_type_name,
     decimal, limit,
 };
 use crate::id::{JobId, QueueName, WorkerInstance};
@@ -252,6 +252,9 @@ pub struct JobDetails {
     /// When the lease ends.
     #[serde(default)]
     pub lease_ends_at: Option<Timestamp>,
+    /// Where it came from, if it was moved, for as long as the mover's destination keeps that.
+    #[serde(default)]
+    pub origin: Option<Origin>,
     /// The jobs that replaced it, in the order given: the first 1,000.
     #[serde(default)]
     pub children: Vec<Child>,
@@ -488,8 +491,7 @@ pub struct WorkerRecord {
     pub queues: Vec<QueueName>,
     /// What it is told.
     pub state: WorkerState,
-    /// Leases it holds, but for those in the waiting room: of transactional workers, or older than 30 seconds while
-    /// they would hold rotation up.
+    /// Leases it holds.
     pub leased: u64,
     /// When it was heard of first; absent: not since the dispatcher started, only its leases are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -167,7 +167,8 @@ pub async fn release(session: &mut Session, queue_id: i32, epoch: Epoch) -> Resu
         .map(drop)
 }
 
-/// The tick up to which a reader may go on from `from`, for about `max_events` events; `None`: no later tick.
+/// The tick up to which a reader may go on from `from`, for about `max_events` events, and whether some events of the
+/// queue were moved there, so that [`origins`] knows of them; `None`: no later tick.
 ///
 /// # Errors
 /// [`DbError`]
@@ -176,17 +177,55 @@ pub async fn range(
     queue_id: i32,
     from: TickId,
     max_events: i32,
-) -> Result<Option<TickId>, DbError> {
+) -> Result<Option<(TickId, bool)>, DbError> {
     let op = "look for ticks";
     let row = session
         .query_one(
             op,
-            "select tidemill.read_range($1, $2, $3)",
+            "select tidemill.read_range($1, $2, $3), tidemill.has_origins($1)",
             &[(&queue_id, Type::INT4), (&from.0, Type::INT8), (&max_events, Type::INT4)],
         )
         .await?;
-    let tick: Option<i64> = row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))?;
-    Ok(tick.map(TickId))
+    let read = || -> Result<_, tokio_postgres::Error> {
+        Ok(row.try_get::<_, Option<i64>>(0)?.map(TickId).zip(row.try_get(1)?))
+    };
+    read().map_err(|e| DbError::decode(op, &session.database(), e))
+}
+
+/// Events with consecutive ids that were moved from one queue (`tidemill.read_origins`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedRun {
+    /// The id of the first one here.
+    pub first: i64,
+    pub source: String,
+    pub queue: String,
+    /// Their ids there, in order.
+    pub ids: Vec<i64>,
+}
+
+/// Where the events with ids in these runs (both ends included) were moved from, as far as they were.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn origins(
+    session: &mut Session,
+    queue_id: i32,
+    (from, to): (&[i64], &[i64]),
+) -> Result<Vec<MovedRun>, DbError> {
+    let op = "look for the origins of events";
+    let call = "select o_first, o_source, o_queue, o_ids from tidemill.read_origins($1, $2, $3)";
+    let params = [(&queue_id as _, Type::INT4), (&from as _, Type::INT8_ARRAY), (&to as _, Type::INT8_ARRAY)];
+    let rows = session.query(op, call, &params).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<MovedRun, tokio_postgres::Error> {
+        Ok(MovedRun {
+            first: row.try_get(0)?,
+            source: row.try_get(1)?,
+            queue: row.try_get(2)?,
+            ids: row.try_get(3)?,
+        })
+    };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
 }
 
 /// Where a piece of the log ended: transaction id and event id of its last row.

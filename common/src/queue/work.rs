@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use crate::api::WorkerState;
+use crate::api::{Holder, WorkerState};
 use crate::db::{DbError, Row, Session, Type};
 use crate::id::Epoch;
 
@@ -58,6 +59,30 @@ pub async fn clock(session: &mut Session) -> Result<Timestamp, DbError> {
     let op = "read the clock";
     let row = session.query_one(op, "select pg_catalog.clock_timestamp()", &[]).await?;
     row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))
+}
+
+/// Leases that live in the waiting room, of one holder in one queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingLeases {
+    pub queue: String,
+    pub holder: Holder,
+    pub count: i64,
+}
+
+/// Who holds the leases that live in the waiting room (`tidemill.waiting_leases`).
+///
+/// # Errors
+/// [`DbError`]
+pub async fn waiting_leases(session: &mut Session) -> Result<Vec<WaitingLeases>, DbError> {
+    let op = "count leases in the waiting room";
+    let rows =
+        session.query(op, "select o_queue, o_holder, o_count from tidemill.waiting_leases()", &[]).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<WaitingLeases, tokio_postgres::Error> {
+        let Json(holder) = row.try_get(1)?;
+        Ok(WaitingLeases { queue: row.try_get(0)?, holder, count: row.try_get(2)? })
+    };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
 }
 
 /// Remembers what a worker is told from now on (`tidemill.steer_worker`).

@@ -9,6 +9,7 @@ use super::cancel::{Call, Sweep};
 use super::entry::Event;
 use super::finish::Said;
 use super::finished::Children;
+use super::origin::Origin;
 use super::record::LeaseKey;
 use super::time::Micros;
 use super::window::Slot;
@@ -64,6 +65,8 @@ pub struct Granted {
     pub previous: Option<Previous>,
     /// What the job's holder said last.
     pub progress: Option<Arc<Progress>>,
+    /// Of a moved event.
+    pub origin: Option<Origin>,
     pub event: Arc<Event>,
 }
 

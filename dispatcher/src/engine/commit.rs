@@ -288,6 +288,7 @@ impl Engine {
             max_attempts: self.max_attempts(entry),
             previous: entry.previous.clone(),
             progress: self.progress.of(entry.key.job),
+            origin: self.origins.of(entry.key.job),
             event: std::sync::Arc::clone(&entry.event),
         }
     }

@@ -19,6 +19,7 @@ mod heartbeat;
 mod holders;
 mod lend;
 mod list;
+mod origin;
 mod polls;
 mod progress;
 pub mod record;
@@ -51,6 +52,7 @@ pub use flush::Flush;
 pub use grab::Grab;
 pub use heartbeat::Beat;
 pub use list::{Listed, Listing};
+pub use origin::{Moved, Origin, Place};
 pub use recover::Fold;
 pub use search::Filter;
 pub use tally::Tally;
@@ -60,6 +62,7 @@ use cancels::Cancels;
 use commit::Group;
 use finished::FinishedLeases;
 use flush::Unit;
+use origin::Origins;
 use polls::Polls;
 use progress::Progress;
 use recover::Last;
@@ -121,6 +124,7 @@ pub struct Engine {
     progress: Progress,
     cancels: Cancels,
     tally: Tally,
+    origins: Origins,
     answers: Vec<(RequestId, Answered)>,
 }
 
@@ -181,6 +185,7 @@ impl Engine {
             progress: Progress::default(),
             cancels: std::mem::take(&mut fold.cancels),
             tally: Tally::default(),
+            origins: Origins::default(),
             answers: Vec::new(),
         };
         for (lease, how, children) in fold.finished.drain(..) {

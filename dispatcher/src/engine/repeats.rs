@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tidemill_common::api::{Outcome, Previous};
+use tidemill_common::api::{self, Outcome, Previous};
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
@@ -90,6 +90,7 @@ pub(super) struct There {
     x2: Option<String>,
     x3: Option<String>,
     x4: Option<String>,
+    origin: Option<api::Origin>,
 }
 
 impl Engine {
@@ -120,7 +121,7 @@ impl Engine {
 
     /// The jobs of leases that live in the waiting room.
     pub(super) fn granted_there(&self, lease: Lease, there: There) -> Granted {
-        let There { until, time, previous, kind, data, x1, x2, x3, x4 } = there;
+        let There { until, time, previous, kind, data, x1, x2, x3, x4, origin } = there;
         let event = Event { kind, data, extra: [x1, x2, x3, x4] };
         let previous = previous.and_then(|previous| serde_json::from_value::<Previous>(previous).ok());
         let mut entry = Entry::new(EntryKey { job: lease.job, put: lease.put }, Micros(time), event);
@@ -132,6 +133,7 @@ impl Engine {
             max_attempts: self.max_attempts(&entry),
             previous: entry.previous,
             progress: self.progress.of(lease.job),
+            origin: origin.and_then(|origin| origin.try_into().ok()),
             event: entry.event,
         }
     }

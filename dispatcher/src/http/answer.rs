@@ -11,7 +11,7 @@ use tidemill_common::id::{JobId, QueueName};
 use super::body;
 use super::job::{self, Args, Jobs};
 use super::results::children;
-use crate::engine::{Decided, Granted, Micros};
+use crate::engine::{Decided, Granted, Micros, Origin};
 
 /// What became of the results that came with a grab.
 #[derive(Debug)]
@@ -139,7 +139,8 @@ impl Text {
         granted: &Granted,
         times: &mut Times,
     ) -> Result<(), serde_json::Error> {
-        let Granted { lease, ends_at, inserted_at, max_attempts, previous, progress, event } = granted;
+        let Granted { lease, ends_at, inserted_at, max_attempts, previous, progress, origin, event } =
+            granted;
         self.push(r#"{"id":""#);
         self.number(lease.job);
         self.push(r#"","queue":""#);
@@ -171,14 +172,27 @@ impl Text {
         let extra = job::extra(event, options.is_some());
         let JobOptions { key, coalesce_key, trace, .. } = options.unwrap_or_default();
         self.field(r#","previous":"#, previous.as_ref())?;
-        // Nothing is known of it yet.
-        self.push(r#","origin":null"#);
+        match origin {
+            Some(origin) => self.origin(origin)?,
+            None => self.push(r#","origin":null"#),
+        }
         self.field(r#","extra":"#, extra.as_ref())?;
         self.field(r#","progress":"#, progress.as_deref())?;
         self.field(r#","coalesce_key":"#, coalesce_key.as_ref())?;
         self.field(r#","key":"#, key.as_ref())?;
         self.field(r#","trace":"#, trace.as_ref())?;
         self.push("}");
+        Ok(())
+    }
+
+    fn origin(&mut self, Origin { place, event }: &Origin) -> Result<(), serde_json::Error> {
+        self.push(r#","origin":{"source":"#);
+        self.string(&place.source)?;
+        self.push(r#","queue":"#);
+        self.string(&place.queue)?;
+        self.push(r#","id":""#);
+        self.number(*event);
+        self.push(r#""}"#);
         Ok(())
     }
 
@@ -228,7 +242,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::engine::{Children, Event};
+    use crate::engine::{Children, Event, Place};
 
     fn granted(data: &str, extra1: Option<&str>) -> Granted {
         let event = Event {
@@ -243,6 +257,7 @@ mod tests {
             max_attempts: 25,
             previous: None,
             progress: None,
+            origin: None,
             event: Arc::new(event),
         }
     }
@@ -266,6 +281,10 @@ mod tests {
                 at: Micros(1_700_000_030_000_000).timestamp(),
             }),
             progress: Some(Arc::new(Progress { percent: Some(40), message: None, checkpoint: None })),
+            origin: Some(Origin {
+                place: Arc::new(Place { source: "shop \"1\"".to_owned(), queue: "orders".to_owned() }),
+                event: 12_345,
+            }),
             ..granted("not json: \"", Some(r#"{"key":"k","coalesce_key":"c","trace":"t\\u0022"}"#))
         };
         let jobs = vec![granted(r#"{"to": [1, "\u00e4"]}"#, None), again, granted("", Some("public.\"t\""))];
@@ -280,6 +299,8 @@ mod tests {
                    "coalesce_key": null, "key": null, "trace": null})
         );
         assert_eq!(json["jobs"][1]["args"], "not json: \"");
+        let origin = json!({"source": "shop \"1\"", "queue": "orders", "id": "12345"});
+        assert_eq!(json["jobs"][1]["origin"], origin);
         assert_eq!(json["jobs"][1]["inserted_at"], "2023-11-14T22:13:21Z");
         assert_eq!(json["jobs"][2]["extra"], json!(["public.\"t\"", null, null, null]));
         assert_eq!(json["state"], "quiet");

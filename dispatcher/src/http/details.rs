@@ -10,9 +10,10 @@ use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
-use tidemill_common::api::{Child, FailureRecord, Holder, JobDetails, JobState, ProblemKind};
+use tidemill_common::api::{Child, FailureRecord, Holder, JobDetails, JobState, Origin, ProblemKind};
 use tidemill_common::db::{DbError, Session, Type};
 use tidemill_common::id::{QueueName, WorkerInstance};
+use tokio_postgres::types::Json;
 
 use super::auth::{Caller, Scope};
 use super::body;
@@ -63,8 +64,8 @@ pub(super) async fn job(
     let mut session = state.pool.session().await?;
     let mut details = match sighting {
         Some(sighting) => {
-            let failures = failures(&mut session, queue_id, number).await;
-            seen(&queue, number, &sighting, failures.map_err(|error| Refusal::database(&error))?)?
+            let known = known(&mut session, queue_id, number).await;
+            seen(&queue, number, &sighting, known.map_err(|error| Refusal::database(&error))?)?
         }
         None => {
             let stored = stored(&mut session, queue_id, number, read_to).await;
@@ -82,7 +83,7 @@ fn seen(
     queue: &QueueName,
     number: i64,
     sighting: &Sighting,
-    failures: Vec<FailureRecord>,
+    (failures, origin): (Vec<FailureRecord>, Option<Origin>),
 ) -> Result<JobDetails, Refusal> {
     let Sighting { entry, lease, max_attempts } = sighting;
     let holder = lease.as_ref().map(|(_, holder)| Holder {
@@ -104,6 +105,7 @@ fn seen(
         failures,
         holder,
         lease_ends_at: lease.as_ref().map(|(end, _)| end.timestamp()),
+        origin,
         children: Vec::new(),
         result: None,
         progress: None,
@@ -124,6 +126,7 @@ struct Stored {
     due: Option<Timestamp>,
     holder: Option<Holder>,
     failures: Vec<FailureRecord>,
+    origin: Option<Origin>,
     /// JSON, as its worker handed it in.
     result: Option<String>,
     #[serde(default)]
@@ -173,6 +176,7 @@ impl Stored {
             failures: self.failures,
             holder: self.holder,
             lease_ends_at: self.due.filter(|_| state == JobState::Leased),
+            origin: self.origin,
             children: self.children,
             result: self.result.as_deref().map(|json| job::args(Some(json))).transpose()?,
             progress: None,
@@ -191,16 +195,23 @@ async fn stored(
     let row = session
         .query_one(op, sql, &[(&queue_id, Type::INT4), (&number, Type::INT8), (&read_to, Type::INT8)])
         .await?;
-    let stored: Option<tokio_postgres::types::Json<Stored>> =
+    let stored: Option<Json<Stored>> =
         row.try_get(0).map_err(|error| DbError::decode(op, &session.database(), error))?;
     Ok(stored.map(|json| json.0))
 }
 
-async fn failures(session: &mut Session, queue_id: i32, number: i64) -> Result<Vec<FailureRecord>, DbError> {
+/// What the database has of a job that is in the window.
+async fn known(
+    session: &mut Session,
+    queue_id: i32,
+    number: i64,
+) -> Result<(Vec<FailureRecord>, Option<Origin>), DbError> {
     let op = "look for a job's failures";
-    let sql = "select tidemill.job_failures($1, $2)";
+    let sql = "select tidemill.job_failures($1, $2), tidemill.job_origin($1, $2)";
     let row = session.query_one(op, sql, &[(&queue_id, Type::INT4), (&number, Type::INT8)]).await?;
-    let failures: tokio_postgres::types::Json<Vec<FailureRecord>> =
-        row.try_get(0).map_err(|error| DbError::decode(op, &session.database(), error))?;
-    Ok(failures.0)
+    let read = || -> Result<_, tokio_postgres::Error> {
+        let (Json(failures), origin): (_, Option<Json<Origin>>) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((failures, origin.map(|json| json.0)))
+    };
+    read().map_err(|error| DbError::decode(op, &session.database(), error))
 }

@@ -1,7 +1,8 @@
 //! Workers: `GET /v1/workers`, and the orders `POST /v1/workers/{instance}/quiet`, `…/terminate` and `…/resume`.
 //!
 //! Each dispatcher knows the workers that called it ([`super::roster`]) and those that hold leases of its queues; a list
-//! asks the others, too, and puts together what they know of the same worker. An order is a row of the database, where
+//! asks the others, too, and puts together what they know of the same worker; the leases that live in the waiting room
+//! are counted in the database. An order is a row of the database, where
 //! every dispatcher looks ([`crate::steering`]); who takes one makes the others look at once.
 
 use std::collections::HashMap;
@@ -46,12 +47,19 @@ pub(super) async fn list(
         instant: Instant::now(),
         time: work::clock(&mut session).await.map_err(|error| Refusal::database(&error))?,
     };
+    // Counted once for all dispatchers.
+    let outside = match passport.forwarded {
+        true => Vec::new(),
+        false => work::waiting_leases(&mut session).await.map_err(|error| Refusal::database(&error))?,
+    };
     drop(session);
     let mut all: HashMap<WorkerInstance, WorkerRecord> = HashMap::new();
     for record in here(&state, &caller, clock).await {
         add(&mut all, record);
     }
     if !passport.forwarded {
+        let readable = outside.into_iter().filter(|leases| caller.may(Scope::Read, &leases.queue));
+        readable.filter_map(|leases| holds(&state, leases)).for_each(|record| add(&mut all, record));
         let others = addresses(&state, &state.routes.all());
         let asked = others
             .iter()
@@ -118,21 +126,29 @@ async fn steer(
             return Ok(body::ok(order));
         }
     }
-    match known(state, instance).await {
-        Some(queues) => {
-            if !queues.iter().all(|queue| caller.may(Scope::Admin, queue.as_str()))
-                || (queues.is_empty() && !caller.may_everywhere(Scope::Admin))
-            {
-                return Err(Refusal::new(
-                    ProblemKind::Forbidden,
-                    "the token does not have the scope `admin` for all queues of this worker",
-                ));
-            }
-            let mut session = state.pool.session().await?;
-            work::steer(&mut session, instance, told).await.map_err(|error| Refusal::database(&error))?;
-        }
+    let known = match known(state, instance).await {
         None if passport.forwarded => return Err(unknown(instance)),
-        None => elsewhere(state, passport, order).await?,
+        None => match elsewhere(state, passport, order).await {
+            Ok(()) => None,
+            // It may have been heard of before all dispatchers began.
+            Err(refusal) if refusal.kind() == Some(ProblemKind::UnknownWorker) => {
+                Some(outside(state, instance).await?.ok_or(refusal)?)
+            }
+            Err(refusal) => return Err(refusal),
+        },
+        known => known,
+    };
+    if let Some(queues) = known {
+        if !queues.iter().all(|queue| caller.may(Scope::Admin, queue.as_str()))
+            || (queues.is_empty() && !caller.may_everywhere(Scope::Admin))
+        {
+            return Err(Refusal::new(
+                ProblemKind::Forbidden,
+                "the token does not have the scope `admin` for all queues of this worker",
+            ));
+        }
+        let mut session = state.pool.session().await?;
+        work::steer(&mut session, instance, told).await.map_err(|error| Refusal::database(&error))?;
     }
     tracing::info!(worker.instance = %instance, state = told.as_str(), "a worker is steered");
     look(state).await?;
@@ -163,6 +179,15 @@ async fn known(state: &ApiState, instance: Uuid) -> Option<Vec<QueueName>> {
         return Some(holding.leased.into_iter().map(|(queue, _)| queue).collect());
     }
     (state.steering.state(instance) != WorkerState::Run).then(Vec::new)
+}
+
+/// The queues of a worker that holds leases in the waiting room.
+async fn outside(state: &ApiState, instance: Uuid) -> Result<Option<Vec<QueueName>>, Refusal> {
+    let mut session = state.pool.session().await?;
+    let leases = work::waiting_leases(&mut session).await.map_err(|error| Refusal::database(&error))?;
+    let mine = leases.into_iter().filter(|leases| leases.holder.instance.0 == instance);
+    let queues: Vec<QueueName> = mine.filter_map(|leases| leases.queue.parse().ok()).collect();
+    Ok((!queues.is_empty()).then_some(queues))
 }
 
 /// Lets a dispatcher that knows the worker give the order.
@@ -286,6 +311,19 @@ async fn here(state: &ApiState, caller: &Caller, clock: Clock) -> Vec<WorkerReco
         }
     }
     records
+}
+
+/// A worker of which nothing is known here but leases in the waiting room.
+fn holds(state: &ApiState, leases: work::WaitingLeases) -> Option<WorkerRecord> {
+    let tidemill_common::api::Holder { instance, host, pid } = leases.holder;
+    Some(WorkerRecord {
+        worker: WorkerInfo { instance, host, pid: pid.filter(|pid| *pid != 0), name: None, version: None },
+        state: state.steering.state(instance.0),
+        leased: leases.count.unsigned_abs(),
+        queues: vec![leases.queue.parse().ok()?],
+        first_seen_at: None,
+        seen_at: None,
+    })
 }
 
 /// Adds what one dispatcher knows of a worker to what others know: who heard of it last tells who it is; each counts the

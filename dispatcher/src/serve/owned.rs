@@ -324,6 +324,7 @@ impl Owned {
             Some(piece) => {
                 self.position = piece.position;
                 self.engine.advance(self.clock.now());
+                self.engine.learn(piece.to_tick, piece.moved);
                 self.engine.load(piece.to_tick, piece.rows, piece.complete);
                 self.rate.note(Instant::now(), self.engine.tally());
                 self.look();

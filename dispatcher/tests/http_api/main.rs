@@ -9,6 +9,7 @@ mod limits;
 mod list;
 mod once;
 mod openapi;
+mod origin;
 mod queue;
 mod replace;
 mod search;

@@ -208,6 +208,40 @@ async fn all_dispatchers_know_together_and_tell_the_same() {
 }
 
 #[tokio::test]
+async fn leases_in_the_waiting_room_are_counted_once_and_their_holders_known() {
+    let mut world = World::new(&["a", "b"]).await;
+    let mut one = world.node(&["a"]).await;
+    let two = world.node(&["b"]).await;
+    one.look(&mut world).await;
+    let mut worker = Worker::new("web-1", &["a", "b"]);
+    world.produce("a", "send", 2).await;
+    worker.job(&one).await;
+    worker.body["transactional"] = json!(true);
+    let there = worker.job(&two).await;
+    world.produce("b", "send", 2).await;
+    worker.job(&one).await;
+    worker.job(&one).await;
+    let expected = json!([["web-1", ["a", "b"], "run", 4]]);
+    assert_eq!((listed(&one).await, listed(&two).await), (expected.clone(), expected));
+    // Its own transaction is not told to anybody.
+    world.run(&format!("select tidemill.complete_job('{}')", there["lease"].as_str().unwrap())).await;
+    assert_eq!(listed(&one).await[0][3], 3);
+
+    // Known by nothing else, in nobody's queue.
+    drop((one, two));
+    let owned = "select count(*) from tidemill.owner where until > clock_timestamp()";
+    until("both have left", async || (world.count(owned).await == 0).then_some(())).await;
+    world.run("delete from tidemill.waiting where queue_id = 1").await;
+    let three = world.node(&[]).await;
+    assert_eq!(listed(&three).await, json!([["web-1", ["b"], "run", 2]]));
+    let worker_seen = three.get("/v1/workers").await.good()["workers"][0]["worker"].clone();
+    let expected = json!({"instance": worker.instance, "host": "web-1", "pid": 7});
+    assert_eq!(worker_seen, expected);
+    assert_eq!(worker.order(&three, "quiet").await, "quiet");
+    assert_eq!(listed(&three).await[0][2], "quiet");
+}
+
+#[tokio::test]
 async fn a_dispatcher_that_is_away_does_not_spoil_the_list_but_an_order_says_so() {
     let mut world = World::new(&["a", "b"]).await;
     let mut one = world.node(&["a"]).await;

@@ -6,6 +6,7 @@ mod fold;
 mod grab;
 mod lease;
 mod list;
+mod origin;
 mod polls;
 mod progress;
 mod relief;
