@@ -1,7 +1,5 @@
 //! A queue, looked at: how fast its jobs go through, and how much of its log is held in memory.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
-
 use serde_json::{Value, json};
 
 use crate::support::{Node, World, grab, until};
