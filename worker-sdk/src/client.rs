@@ -219,6 +219,7 @@ fn classify(status: StatusCode, problem: Problem, retry_after: Option<Duration>)
     let passing = status.is_server_error()
         || status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
+        || (status == StatusCode::CONFLICT && retry_after.is_some())
         || problem.kind() == Some(ProblemKind::Unavailable);
     if passing { CallError::Unavailable { problem, retry_after } } else { CallError::Refused(problem) }
 }

@@ -6,8 +6,10 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use tidemill_common::api::{InsertedJob, JobOptions, NewJob, ProduceResponse};
 use tidemill_common::id::{InvalidName, QueueName};
+use tokio::time::sleep_until;
 
 use super::sql::new_job;
+use crate::backoff::Backoff;
 use crate::client::{CallError, Client, ClientError};
 use crate::job::JobKind;
 
@@ -15,11 +17,13 @@ use crate::job::JobKind;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often another dispatcher is tried when one cannot be reached at all.
 const TRIES: usize = 4;
+/// How often a call with an idempotency key is made: with the waits in between, for some ten seconds.
+const KEYED_TRIES: usize = 8;
 
 /// Puts jobs into queues through a dispatcher.
 ///
 /// A call whose answer is lost is not repeated: the jobs may be in the queue. With an
-/// [idempotency key](Self::insert_once) it may be repeated by the caller.
+/// [idempotency key](Self::insert_once) it is, also when nobody can tell at the moment: they are there once.
 #[derive(Debug)]
 pub struct HttpProducer {
     client: Client,
@@ -66,7 +70,8 @@ impl HttpProducer {
         one(queue, inserted)
     }
 
-    /// The same; repeated with the same key within a day it gives the first answer again.
+    /// The same; repeated with the same key within a day it gives the first answer again. So does this call itself, when
+    /// an answer is lost or a dispatcher is not available.
     ///
     /// # Errors
     /// [`ProduceError`].
@@ -99,7 +104,7 @@ impl HttpProducer {
         self.produce(queue, &jobs, None).await
     }
 
-    /// Produces jobs of any types, all or none. No job, no call.
+    /// Produces jobs of any types, all or none. No job, no call. The key is one of 1 to 255 visible ASCII characters.
     ///
     /// # Errors
     /// [`ProduceError`].
@@ -123,14 +128,19 @@ impl HttpProducer {
             headers.insert(HeaderName::from_static("idempotency-key"), key);
         }
         let path = format!("/v1/queues/{queue}/jobs");
-        let mut tries = TRIES;
+        let mut tries = if key.is_some() { KEYED_TRIES } else { TRIES };
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         loop {
             tries -= 1;
             let answer = self.client.post_with(&path, &Body { jobs }, CALL_TIMEOUT, headers.clone()).await;
             match answer {
                 Ok(ProduceResponse { jobs }) => return Ok(jobs),
                 // Only what was certainly not taken is sent again; the client has turned to the next dispatcher.
-                Err(CallError::Connect { .. }) if tries > 0 => {}
+                Err(CallError::Connect { .. }) if tries > 0 && key.is_none() => {}
+                // With a key anything may be, except what will stay wrong.
+                Err(error) if tries > 0 && key.is_some() && !error.is_refusal() => {
+                    sleep_until(backoff.until(error.retry_after())).await;
+                }
                 Err(error) => return Err(ProduceError::Call(queue, error)),
             }
         }
