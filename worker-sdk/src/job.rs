@@ -5,9 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_common::api::GrabbedJob;
+use tidemill_common::api::{GrabbedJob, Progress};
 use tidemill_common::id::{JobId, QueueName};
 use tokio_util::sync::CancellationToken;
+
+use crate::progress::{InvalidProgress, Reports};
 
 /// A type of job: its arguments, as they travel, and its name.
 ///
@@ -33,6 +35,7 @@ pub struct Job<T> {
     pub args: T,
     pub(crate) grabbed: Arc<GrabbedJob>,
     pub(crate) stop: Stop,
+    pub(crate) reports: Reports,
 }
 
 impl<T> Job<T> {
@@ -69,6 +72,34 @@ impl<T> Job<T> {
     /// Everything the dispatcher said: origin of a moved event, previous holder, extra columns…
     pub fn details(&self) -> &GrabbedJob {
         &self.grabbed
+    }
+
+    /// What an earlier attempt reported last, if the dispatcher still knows it: it is kept in memory only, so a handler
+    /// must be able to begin from the start.
+    pub fn progress(&self) -> Option<&Progress> {
+        self.grabbed.progress.as_ref()
+    }
+
+    /// Says how far this attempt is, for people who look at the job, and where the next one can go on. Of several reports
+    /// only the newest travels, with a heartbeat of the lease: nothing is waited for, and a handler may report as often as
+    /// it likes. What a report leaves open stays as it was.
+    ///
+    /// ```
+    /// # use tidemill_worker::{Failure, Job, Progress};
+    /// async fn import(job: Job<Vec<String>>) -> Result<(), Failure> {
+    ///     let before = job.progress().and_then(|progress| progress.read_checkpoint().ok().flatten());
+    ///     for page in before.unwrap_or(0)..job.args.len() {
+    ///         // … import it, then:
+    ///         job.report(Progress::default().with_checkpoint(&(page + 1))?)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// A percentage above 100, a message or checkpoint of more than 4 KiB, or the character U+0000.
+    pub fn report(&self, progress: Progress) -> Result<(), InvalidProgress> {
+        self.reports.say(self.grabbed.progress.as_ref(), progress)
     }
 
     /// Asks the handler to stop. A handler that lasts long should heed it.

@@ -50,13 +50,15 @@ mod job;
 mod outcome;
 mod postgres;
 pub mod produce;
+mod progress;
 mod worker;
 
 pub use client::{CallError, ClientError};
 pub use job::{Job, JobKind, Stop, StopReason};
 pub use outcome::{Failure, Outcome};
 pub use postgres::connect_without_tls;
-pub use tidemill_common::api::{GrabbedJob, JobOptions, NewJob, RawValue, Unique, UniqueScope};
+pub use progress::InvalidProgress;
+pub use tidemill_common::api::{GrabbedJob, JobOptions, NewJob, Progress, RawValue, Unique, UniqueScope};
 pub use tidemill_common::id::{JobId, QueueName, WorkerInstance};
 pub use worker::{
     BuildError, RunError, Summary, Transactional, TransactionalHandler, UnknownType, Worker, WorkerBuilder,

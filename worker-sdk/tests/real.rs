@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tidemill_common::testing::{Cluster, Service, TestDb, wait_for};
 use tidemill_worker::produce::{self, HttpProducer, InsertError, ProduceError};
 use tidemill_worker::{
-    CallError, Failure, Job, JobKind, JobOptions, NewJob, Outcome, RunError, Summary, Transactional,
-    TransactionalHandler, Worker, WorkerBuilder, connect_without_tls,
+    CallError, Failure, Job, JobKind, JobOptions, NewJob, Outcome, Progress, RunError, Summary,
+    Transactional, TransactionalHandler, Worker, WorkerBuilder, connect_without_tls,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -189,6 +189,30 @@ async fn jobs_of_every_way_to_produce_are_carried_out() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_key_a_job_is_produced_once_whatever_dies() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    let toml = format!("[[databases]]\nname = \"jobs\"\nurl = \"{}\"\n", mill.database.url());
+    // It commits, and dies before it answers.
+    let points = [("FAILPOINTS", "dispatcher.after_produce_commit=return")];
+    let mut mortal = Service::start("tidemill-dispatcher", &toml, &points).await?;
+    let urls = [vec![format!("http://{}", mortal.http_address())], mill.urls()].concat();
+    let http = HttpProducer::new(&urls, None)?;
+    let now = JobOptions::default();
+    let once = async |n, key: &str| http.insert_once(QUEUE, &Add { n }, &now, key).await;
+    let inserted = once(1, "order-1").await?;
+    assert!(!mortal.wait_exit(PATIENCE).await.success());
+    assert_eq!(mill.number("select count(*) from pgq.event_1").await, 1);
+    assert_eq!(once(1, "order-1").await?.id, inserted.id);
+
+    // Another body is not repeated, it stays wrong.
+    let refused = once(2, "order-1").await.unwrap_err();
+    assert!(matches!(refused, ProduceError::Call(_, CallError::Refused(_))), "{refused:?}");
+    assert_ne!(once(2, "order-2").await?.id, inserted.id);
+    assert_eq!(mill.number("select count(*) from pgq.event_1").await, 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_are_retried_until_they_are_dead_letters() -> Result<()> {
     let mill = Mill::start(1).await?;
     mill.put(0..4).await?;
@@ -286,6 +310,49 @@ async fn effects_happen_once_while_dispatchers_are_killed() -> Result<()> {
     assert_eq!(mill.number("select n from public.total").await, (0..1_100).sum::<i64>());
     assert_eq!(summary.failed, 0);
     mill.dispatchers.clear();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_attempt_goes_on_where_the_last_one_came() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    mill.put(1..2).await?;
+    let (seen, finish) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
+    let (record, go) = (Arc::clone(&seen), finish.clone());
+    let worker =
+        Running::start(mill.builder().lease(Duration::from_secs(60)).register(move |job: Job<Add>| {
+            let before = job.progress().map(|progress| {
+                let page: Option<i64> = progress.read_checkpoint().expect("a number");
+                (progress.percent, progress.message.clone(), page)
+            });
+            record.lock().unwrap().push(before);
+            let go = go.clone();
+            async move {
+                job.report(Progress::default().with_percent(101)).expect_err("no percentage");
+                if job.attempt() == 1 {
+                    job.report(Progress::default().with_percent(30).with_message("page 3"))?;
+                    job.report(Progress::default().with_percent(40).with_checkpoint(&4)?)?;
+                    return Err(Failure::temporary("half-way"));
+                }
+                job.report(Progress::default().with_checkpoint(&9)?)?;
+                go.cancelled().await;
+                Ok(())
+            }
+        }));
+    // The lease is long: this does not wait for a heartbeat that only extends it.
+    let (http, url) = (reqwest::Client::new(), format!("{}/v1/queues/{QUEUE}/jobs/1", mill.urls()[0]));
+    let progress = wait_for("the second attempt's report", PATIENCE, async || {
+        let job = http.get(&url).send().await.ok()?.text().await.ok()?;
+        let job: Value = serde_json::from_str(&job).ok()?;
+        (job["progress"]["checkpoint"] == 9).then(|| job["progress"].clone())
+    })
+    .await;
+    assert_eq!(progress, json!({"percent": 40, "message": "page 3", "checkpoint": 9}));
+    finish.cancel();
+    mill.until("the job is done", "select count(*) from tidemill.waiting", 0).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.succeeded, summary.failed), (1, 1));
+    assert_eq!(*seen.lock().unwrap(), [None, Some((Some(40), Some("page 3".to_owned()), Some(4)))]);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Work, while it lasts: `POST /v1/heartbeat`.
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -74,6 +75,36 @@ pub struct Progress {
     /// For the next attempt: where to go on; at most 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Box<RawValue>>,
+}
+
+impl Progress {
+    /// The same with a percentage, 0 to 100.
+    #[must_use]
+    pub fn with_percent(self, percent: u8) -> Self {
+        Self { percent: Some(percent), ..self }
+    }
+
+    /// The same with a message for people.
+    #[must_use]
+    pub fn with_message(self, message: impl Into<String>) -> Self {
+        Self { message: Some(message.into()), ..self }
+    }
+
+    /// The same with where the next attempt can go on.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn with_checkpoint(self, checkpoint: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self { checkpoint: Some(serde_json::value::to_raw_value(checkpoint)?), ..self })
+    }
+
+    /// Where the attempt can go on, if that was said.
+    ///
+    /// # Errors
+    /// It was written by another program, or version, than this one.
+    pub fn read_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        self.checkpoint.as_ref().map(|json| serde_json::from_str(json.get())).transpose()
+    }
 }
 
 impl Validate for Progress {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rand::Rng;
 use tidemill_common::api::{
-    HeartbeatAnswer, HeartbeatItem, HeartbeatRequest, HeartbeatResponse, WorkerInfo, limit,
+    HeartbeatAnswer, HeartbeatItem, HeartbeatRequest, HeartbeatResponse, Progress, WorkerInfo, limit,
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -20,9 +20,17 @@ use super::steer::Steer;
 use crate::backoff::Backoff;
 use crate::client::{CallError, Client};
 use crate::outcome::millis;
+use crate::progress::Reports;
 
 /// How often a lane that was told to be quiet asks whether it still is.
 const QUIET_ASKS: Duration = Duration::from_secs(2);
+
+/// A body must stay below the dispatcher's limit, a megabyte: it would be refused as a whole, with all its leases.
+const BODY_BYTES: usize = 900 << 10;
+/// A lease takes about so much of it.
+const LEASE_BYTES: usize = 110;
+/// Reports have this room in any case.
+const LEAST_BYTES: usize = 64 << 10;
 
 /// What the heartbeat needs to know of a lane.
 pub(crate) struct Pulse {
@@ -99,22 +107,28 @@ impl Beat {
 
 impl Pulse {
     /// One call for all that is due. A failed call is repeated soon, at the next dispatcher.
-    async fn extend(&self, client: &Client, due: &[Lease]) -> Result<(), CallError> {
+    async fn extend(&self, client: &Client, due: &[(Lease, Reports)]) -> Result<(), CallError> {
         let due = &due[..due.len().min(limit::HEARTBEAT_LEASES)];
         let extend_ms = Some(millis(self.leases.length()));
-        let request = HeartbeatRequest {
-            worker: self.worker.clone(),
-            leases: due
-                .iter()
-                .map(|lease| HeartbeatItem { lease: lease.to_string(), extend_ms, progress: None })
-                .collect(),
+        let mut told = told(due);
+        let item = |((lease, _), told): (&(Lease, Reports), &mut Option<(u64, Progress)>)| HeartbeatItem {
+            lease: lease.to_string(),
+            extend_ms,
+            progress: told.as_mut().map(|(_, progress)| std::mem::take(progress)),
         };
+        let leases = due.iter().zip(&mut told).map(item).collect();
+        let request = HeartbeatRequest { worker: self.worker.clone(), leases };
         let timeout = (self.leases.length() / 6).clamp(Duration::from_millis(500), Duration::from_secs(10));
         let started = Instant::now();
         let answer: HeartbeatResponse = client.post("/v1/heartbeat", &request, timeout).await?;
-        for item in answer.leases {
+        for ((item, (_, reports)), told) in answer.leases.into_iter().zip(due).zip(told) {
             match item.answer {
-                HeartbeatAnswer::Ok => self.leases.extended(&item.lease, started),
+                HeartbeatAnswer::Ok => {
+                    self.leases.extended(&item.lease, started);
+                    if let Some((number, _)) = told {
+                        reports.heard(number);
+                    }
+                }
                 HeartbeatAnswer::Unavailable => {}
                 HeartbeatAnswer::Stale => {
                     if self.leases.lost(&item.lease, Instant::now()) {
@@ -128,5 +142,55 @@ impl Pulse {
         }
         self.steer.hear(answer.state);
         Ok(())
+    }
+}
+
+/// The reports that travel with these leases, each with its number. First those that the dispatcher does not have, then
+/// the others, of which the queue's next owner would know nothing; as many as there is room for.
+fn told(due: &[(Lease, Reports)]) -> Vec<Option<(u64, Progress)>> {
+    let mut room = BODY_BYTES.saturating_sub(due.len() * LEASE_BYTES).max(LEAST_BYTES);
+    let mut told = vec![None; due.len()];
+    for new in [true, false] {
+        for ((_, reports), told) in due.iter().zip(&mut told) {
+            if told.is_none()
+                && reports.waits() == new
+                && let Some(newest) = reports.newest()
+                && let Some(rest) = room.checked_sub(bytes(&newest.1))
+            {
+                room = rest;
+                *told = Some(newest);
+            }
+        }
+    }
+    told
+}
+
+/// Of a report as it is written.
+fn bytes(report: &Progress) -> usize {
+    serde_json::to_string(report).map_or(0, |text| text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_reports_travel_first_and_no_more_than_there_is_room_for() {
+        let reports = |n: u8| {
+            let reports = Reports::default();
+            let report = Progress::default().with_percent(n).with_message("x".repeat(4_000));
+            reports.say(None, report).unwrap();
+            (Lease::from(format!("lease {n}")), reports)
+        };
+        let mut due: Vec<_> = (0..=100).cycle().take(300).map(reports).collect();
+        for (_, known) in &due[..100] {
+            known.heard(1);
+        }
+        due.push(("silent".into(), Reports::default()));
+        let told = told(&due);
+        let total: usize = told.iter().flatten().map(|(_, report)| bytes(report)).sum();
+        assert!((700_000..BODY_BYTES).contains(&total), "{total}");
+        assert!(told[100..300].iter().all(Option::is_some) && told[300].is_none());
+        assert!(told[0].is_some() && told[99].is_none());
     }
 }

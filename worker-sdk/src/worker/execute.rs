@@ -12,8 +12,12 @@ use serde::de::DeserializeOwned;
 use tidemill_common::api::{self, GrabbedJob, RawValue};
 
 use super::leases::Lease;
-use crate::job::{Job, JobKind, Stop};
+use crate::job::{Job, JobKind, Stop, StopReason};
 use crate::outcome::{Failure, Outcome};
+use crate::progress::Reports;
+
+/// How long a job that failed waits for its last report to be heard.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// A leased job that is about to be carried out.
 #[derive(Debug, Clone)]
@@ -21,6 +25,7 @@ pub(crate) struct Task {
     pub(crate) lease: Lease,
     pub(crate) grabbed: Arc<GrabbedJob>,
     pub(crate) stop: Stop,
+    pub(crate) reports: Reports,
 }
 
 /// What a lane does about a job that was carried out.
@@ -92,7 +97,8 @@ impl Handlers {
     {
         let call = move |task: Task| {
             let args = task.grabbed.args.clone();
-            settle(handler(Job { args, grabbed: task.grabbed, stop: task.stop })).boxed()
+            let Task { lease: _, grabbed, stop, reports } = task;
+            settle(handler(Job { args, grabbed, stop, reports })).boxed()
         };
         self.by_type.insert(job_type.to_owned(), Box::new(call));
     }
@@ -146,8 +152,17 @@ impl Execute for Handlers {
         async move {
             let mut verdicts = Vec::with_capacity(tasks.len());
             for task in tasks {
-                let lease = Arc::clone(&task.lease);
-                verdicts.push((lease, Verdict::Send(self.carry_out(task).await)));
+                let (lease, stop, reports) =
+                    (Arc::clone(&task.lease), task.stop.clone(), task.reports.clone());
+                let outcome = self.carry_out(task).await;
+                // There will be another attempt: it should know how far this one came.
+                if matches!(outcome, api::Outcome::TempFail { .. } | api::Outcome::Decline)
+                    && reports.waits()
+                    && stop.reason() != Some(StopReason::LeaseLost)
+                {
+                    reports.settled(SETTLE).await;
+                }
+                verdicts.push((lease, Verdict::Send(outcome)));
             }
             verdicts
         }
@@ -165,7 +180,10 @@ async fn settle<R: Into<Outcome>>(handling: impl Future<Output = Result<R, Failu
 /// The job with its arguments decoded.
 pub(crate) fn parse<T: DeserializeOwned>(task: &Task) -> Result<Job<T>, Failure> {
     match serde_json::from_str(task.grabbed.args.get()) {
-        Ok(args) => Ok(Job { args, grabbed: Arc::clone(&task.grabbed), stop: task.stop.clone() }),
+        Ok(args) => {
+            let Task { lease: _, grabbed, stop, reports } = task.clone();
+            Ok(Job { args, grabbed, stop, reports })
+        }
         // Temporary: a newer worker may know these arguments. Its attempts are counted, so it ends.
         Err(error) => Err(Failure::temporary(format_args!(
             "the arguments do not fit the type `{}`: {error}",

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::job::{Stop, StopReason};
+use crate::progress::Reports;
 
 /// A lease's token, shared by all that speak about it.
 pub(crate) type Lease = Arc<str>;
@@ -28,6 +29,7 @@ struct Held {
     /// The start of the request that granted or last extended it.
     anchor: Instant,
     stop: Stop,
+    reports: Reports,
     /// Drops the handler, if it can be dropped on its own.
     abort: Option<AbortHandle>,
     /// When a handler that was asked to stop is dropped.
@@ -60,8 +62,8 @@ impl Leases {
     }
 
     /// Begins to hold a lease. False if it is held already.
-    pub(crate) fn hold(&self, lease: &Lease, anchor: Instant, stop: Stop) -> bool {
-        let held = Held { anchor, stop, abort: None, drop_at: None };
+    pub(crate) fn hold(&self, lease: &Lease, anchor: Instant, stop: Stop, reports: Reports) -> bool {
+        let held = Held { anchor, stop, reports, abort: None, drop_at: None };
         match self.lock().entry(Arc::clone(lease)) {
             Entry::Occupied(_) => false,
             Entry::Vacant(place) => {
@@ -90,18 +92,23 @@ impl Leases {
         }
     }
 
-    /// The leases that a heartbeat should extend now: a third of their length is over, or nearly.
-    pub(crate) fn due(&self, now: Instant) -> Vec<Lease> {
+    /// The leases that a heartbeat should extend now, and what their handlers report: a third of their length is over,
+    /// or nearly; or a tenth of it, and there is a report that the dispatcher does not have.
+    pub(crate) fn due(&self, now: Instant) -> Vec<(Lease, Reports)> {
         let held = self.lock();
         let age = |held: &Held| now.saturating_duration_since(held.anchor);
         let live = |held: &&Held| held.drop_at.is_none();
-        if !held.values().filter(live).any(|held| age(held) >= self.length / 3) {
+        let is_due = |held: &Held| {
+            age(held) >= self.length / 3
+                || (held.reports.waits() && (age(held) >= self.length / 10 || held.reports.hurries()))
+        };
+        if !held.values().filter(live).any(is_due) {
             return Vec::new();
         }
         // One call takes along what would be due soon.
         held.iter()
-            .filter(|(_, held)| live(held) && age(held) >= self.length / 4)
-            .map(|(l, _)| Arc::clone(l))
+            .filter(|(_, held)| live(held) && (age(held) >= self.length / 4 || is_due(held)))
+            .map(|(lease, held)| (Arc::clone(lease), held.reports.clone()))
             .collect()
     }
 
@@ -162,6 +169,9 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tidemill_common::api::Progress;
+
     use super::*;
 
     #[test]
@@ -169,7 +179,7 @@ mod tests {
         let leases = Leases::new(Duration::from_secs(10));
         let start = Instant::now();
         let (lease, stop): (Lease, Stop) = ("a".into(), Stop::default());
-        leases.hold(&lease, start, stop.clone());
+        leases.hold(&lease, start, stop.clone(), Reports::default());
         assert_eq!(leases.expire(start + Duration::from_millis(8_999)), 0);
         assert!(leases.due(start + Duration::from_millis(3_300)).is_empty());
         assert_eq!(leases.due(start + Duration::from_millis(3_400)).len(), 1);
@@ -182,11 +192,26 @@ mod tests {
         assert!(leases.due(start + Duration::from_secs(15)).is_empty(), "a lost lease is not extended");
     }
 
+    #[tokio::test]
+    async fn a_report_is_due_sooner_and_at_once_when_somebody_waits() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let (start, reports) = (Instant::now(), Reports::default());
+        leases.hold(&"a".into(), start, Stop::default(), reports.clone());
+        leases.hold(&"b".into(), start, Stop::default(), Reports::default());
+        let due = |ms| leases.due(start + Duration::from_millis(ms)).len();
+        reports.say(None, Progress::default().with_percent(1)).unwrap();
+        assert_eq!([due(900), due(1_100), due(3_400)], [0, 1, 2]);
+        assert!(reports.settled(Duration::from_secs(1)).now_or_never().is_none());
+        assert_eq!(due(0), 1);
+        reports.heard(1);
+        assert_eq!([due(0), due(1_100)], [0, 0]);
+    }
+
     #[test]
     fn an_older_answer_does_not_shorten_a_lease() {
         let leases = Leases::new(Duration::from_secs(10));
         let start = Instant::now();
-        leases.hold(&"a".into(), start + Duration::from_secs(3), Stop::default());
+        leases.hold(&"a".into(), start + Duration::from_secs(3), Stop::default(), Reports::default());
         leases.extended("a", start);
         assert_eq!(leases.expire(start + Duration::from_secs(11)), 0);
     }

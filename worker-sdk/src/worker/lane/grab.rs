@@ -16,6 +16,7 @@ use super::{CALL_TIMEOUT, Lane, Ready};
 use crate::client::CallError;
 use crate::job::Stop;
 use crate::outcome::millis;
+use crate::progress::Reports;
 
 /// How much work is fetched ahead, by the time that it takes.
 const AHEAD: Duration = Duration::from_millis(100);
@@ -162,14 +163,14 @@ impl Lane {
         let usable = self.drain.is_none() && self.leases.is_trusted(anchor);
         for grabbed in jobs {
             let lease: Lease = grabbed.lease.as_str().into();
-            let stop = Stop::default();
-            if !self.leases.hold(&lease, anchor, stop.clone()) {
+            let (stop, reports) = (Stop::default(), Reports::default());
+            if !self.leases.hold(&lease, anchor, stop.clone(), reports.clone()) {
                 // Two answers to the same request, while shutting down.
                 continue;
             }
             if usable {
-                self.ready
-                    .push_back(Ready { task: Task { lease, grabbed: Arc::new(grabbed), stop }, anchor });
+                let task = Task { lease, grabbed: Arc::new(grabbed), stop, reports };
+                self.ready.push_back(Ready { task, anchor });
             } else {
                 self.tell(&lease, api::Outcome::Decline);
             }
