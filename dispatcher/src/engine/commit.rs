@@ -87,6 +87,11 @@ impl Engine {
         }
     }
 
+    /// Does something wait for the next flush?
+    pub fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// What is to be committed next; `None` while a flush is under way or there is nothing to write.
     pub fn take_flush(&mut self) -> Option<Flush> {
         while self.in_flight.is_none() && !self.pending.is_empty() {

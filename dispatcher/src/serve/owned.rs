@@ -179,6 +179,11 @@ impl Owned {
         }
     }
 
+    /// Is something to be written, and nothing being written?
+    pub(super) fn is_about_to_flush(&self) -> bool {
+        self.flush.is_none() && self.engine.is_pending()
+    }
+
     /// Starts whatever should be under way and is not.
     pub(super) fn start(&mut self) {
         if self.flush.is_none()
@@ -226,7 +231,7 @@ impl Owned {
     }
 
     /// Hands out the answers that may leave; jobs that nobody takes are given back.
-    fn deliver(&mut self) {
+    pub(super) fn deliver(&mut self) {
         for (request, answered) in self.engine.take_answers() {
             self.metrics.answered(&answered);
             let undelivered = match self.replies.remove(&request) {
