@@ -99,7 +99,7 @@ async fn in_process(rig: &mut Rig, jobs: u64, batch: usize) -> Result<Cost> {
             instance: Uuid::new_v4(),
             address: String::new(),
             term_ms: 5_000,
-            read_rows: 5_000,
+            read_rows: 12_500,
             limits: Limits {
                 window_jobs: 50_000,
                 window_bytes: 64 << 20,

@@ -30,8 +30,9 @@ use steering::Steering;
 
 /// How often a dispatcher looks which queues there are and who owns them.
 const DISCOVER: Duration = Duration::from_millis(250);
-/// Rows read from the log at a time: a bound on the memory of one read, not on the window.
-const READ_ROWS: i32 = 5_000;
+/// Rows read from the log at a time: a quarter of the default window, and more than the 10,000 or so of a tick, because
+/// each read has a price of its own. What bounds the memory of one is its bytes.
+const READ_ROWS: i32 = 12_500;
 /// Finished leases an owner remembers, to answer `already`.
 const FINISHED: usize = 200_000;
 /// Requests in one flush.

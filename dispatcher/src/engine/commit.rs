@@ -246,10 +246,13 @@ impl Engine {
 
     fn begin_lease(&mut self, slot: Slot, at: Micros, ms: u64) -> Option<Granted> {
         let seat = self.window.get_mut(slot)?;
-        let State::Granting(held) = &mut seat.state else { return None };
+        if !matches!(seat.state, State::Granting(_)) {
+            return None;
+        }
+        let State::Granting(mut held) = std::mem::replace(&mut seat.state, State::Ready) else { return None };
         let until = at.plus_ms(ms);
         (held.since, held.until) = (at, until);
-        let (held, lease) = (held.clone(), held.lease);
+        let lease = held.lease;
         self.ends.push(Reverse((until, slot, lease.number)));
         seat.state = State::Leased(held, 0);
         self.grant_again(slot, lease)

@@ -75,6 +75,11 @@ impl Entry {
         Some(entry)
     }
 
+    /// Its type; an event without one has the empty type.
+    pub(super) fn kind(&self) -> &str {
+        self.event.kind.as_deref().unwrap_or_default()
+    }
+
     /// An entry that was never leased, with the options its producer gave it.
     pub(super) fn new(key: EntryKey, inserted_at: Micros, event: Event) -> Self {
         let options = event.extra[0].as_deref().and_then(options).unwrap_or_default();

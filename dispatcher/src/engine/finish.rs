@@ -44,9 +44,8 @@ impl Engine {
                     if same != (lease.nonce, lease.attempt, lease.transactional) {
                         return Pending::Known(Answer::Stale.into()); // forged
                     }
-                    let held = held.clone();
                     let is_over = self.ends_by(entry.job, outcome);
-                    self.finish_leased(unit, slot, held, outcome);
+                    self.finish_leased(unit, slot, outcome);
                     match outcome {
                         _ if is_over => Pending::Known(Answer::Cancelled.into()),
                         Outcome::Replace { .. } => Pending::Replaced,
@@ -124,20 +123,22 @@ impl Engine {
         }
     }
 
-    fn finish_leased(&mut self, unit: &mut Unit, slot: Slot, held: Held, outcome: &Outcome) {
-        let job = self.window.get(slot).map_or(0, |seat| seat.entry.key.job);
-        if let Some(code) = self.cancels.code(job) {
-            if self.ends_by(job, outcome) {
+    fn finish_leased(&mut self, unit: &mut Unit, slot: Slot, outcome: &Outcome) {
+        let Some(seat) = self.window.get_mut(slot) else { return };
+        if !matches!(seat.state, State::Leased(..)) {
+            return;
+        }
+        let State::Leased(held, _) = std::mem::replace(&mut seat.state, State::Ready) else { return };
+        let (entry, lease) = (seat.entry.key, held.lease);
+        if let Some(code) = self.cancels.code(entry.job) {
+            if self.ends_by(entry.job, outcome) {
                 if let Outcome::TempFail { message, .. } = outcome {
                     self.fail(unit, slot, &held, message);
                 }
                 return self.end_cancelled(unit, slot, Some(held), code);
             }
-            unit.cold.ended.push(job);
+            unit.cold.ended.push(entry.job);
         }
-        let Some(seat) = self.window.get_mut(slot) else { return };
-        seat.state = State::Finishing(Some(held.clone()));
-        let (entry, lease) = (seat.entry.key, held.lease);
         match outcome {
             Outcome::Complete { result } => {
                 if let Some(json) = result {
@@ -168,6 +169,9 @@ impl Engine {
                 self.fail(unit, slot, &held, message);
                 self.bury(unit, slot, lease, Resolution::Failed, message);
             }
+        }
+        if let Some(seat) = self.window.get_mut(slot) {
+            seat.state = State::Finishing(Some(held));
         }
     }
 

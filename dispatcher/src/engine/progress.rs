@@ -39,7 +39,9 @@ impl Progress {
 
     /// The job is finished for good.
     pub(super) fn forget(&mut self, job: i64) {
-        if let Some((at, progress)) = self.last.remove(&job) {
+        if !self.last.is_empty()
+            && let Some((at, progress)) = self.last.remove(&job)
+        {
             self.order.remove(&at);
             self.bytes -= weight(&progress);
         }

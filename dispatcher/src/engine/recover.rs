@@ -153,7 +153,7 @@ impl Fold {
 
     /// What became of this entry, asked once, when it is read from the log.
     pub(super) fn take(&mut self, key: EntryKey) -> Option<Folded> {
-        self.entries.remove(&key)
+        if self.entries.is_empty() { None } else { self.entries.remove(&key) }
     }
 
     /// Is this the live lease of an entry that the log has, and that is not read yet?

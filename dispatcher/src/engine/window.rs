@@ -123,7 +123,7 @@ impl Window {
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Seat> {
-        self.seats.get(slot.0 as usize)?.as_ref()
+        seat_of(&self.seats, slot)
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Seat> {
@@ -222,12 +222,16 @@ impl Window {
     /// Keeps each type's queue in the order of reading: a new entry goes to its end, one that is ready again near its
     /// front.
     fn enqueue(&mut self, slot: Slot) {
-        let Some(seat) = self.get(slot) else { return };
-        let (kind, order) = (seat.entry.event.kind.clone().unwrap_or_default(), seat.order);
-        let seats = &self.seats;
-        let before = |other: &Slot| seats[other.0 as usize].as_ref().is_some_and(|seat| seat.order < order);
-        let queue = self.ready.entry(kind).or_default();
-        queue.insert(queue.partition_point(before), slot);
+        let Some(seat) = seat_of(&self.seats, slot) else { return };
+        let kind = seat.entry.kind();
+        match self.ready.get_mut(kind) {
+            Some(queue) if order_of(&self.seats, queue.back()) < seat.order => queue.push_back(slot),
+            Some(queue) => {
+                let before = |other: &Slot| order_of(&self.seats, Some(other)) < seat.order;
+                queue.insert(queue.partition_point(before), slot);
+            }
+            None => drop(self.ready.insert(kind.to_owned(), VecDeque::from([slot]))),
+        }
         self.ready_count += 1;
         if let Some(fresh) = &mut self.fresh {
             fresh.push(slot);
@@ -278,20 +282,19 @@ impl Window {
 
     /// Takes this ready entry out of the order; false if it is not ready.
     pub(super) fn take_ready(&mut self, slot: Slot) -> bool {
-        let Some(seat) = self.get(slot).filter(|seat| matches!(seat.state, State::Ready)) else {
+        let Some(seat) = seat_of(&self.seats, slot).filter(|seat| matches!(seat.state, State::Ready)) else {
             return false;
         };
-        let (kind, order) = (seat.entry.event.kind.clone().unwrap_or_default(), seat.order);
-        let seats = &self.seats;
-        let before = |other: &Slot| seats[other.0 as usize].as_ref().is_some_and(|seat| seat.order < order);
-        let Some(queue) = self.ready.get_mut(&kind) else { return false };
+        let (kind, order) = (seat.entry.kind(), seat.order);
+        let before = |other: &Slot| order_of(&self.seats, Some(other)) < order;
+        let Some(queue) = self.ready.get_mut(kind) else { return false };
         let index = queue.partition_point(before);
         if queue.get(index) != Some(&slot) {
             return false;
         }
         queue.remove(index);
         if queue.is_empty() {
-            self.ready.remove(&kind);
+            self.ready.remove(kind);
         }
         self.ready_count -= 1;
         true
@@ -306,21 +309,17 @@ impl Window {
         if self.ready_count == 0 {
             return None;
         }
-        let order = |queue: &VecDeque<Slot>| queue.front().and_then(|s| self.get(*s)).map(|seat| seat.order);
+        let order = |queue: &VecDeque<Slot>| order_of(&self.seats, queue.front());
         let first = match types {
-            None => {
-                self.ready.iter().filter_map(|(k, q)| Some((k, order(q)?))).min_by_key(|(_, order)| *order)?
-            }
-            Some(types) => types
-                .iter()
-                .filter_map(|t| self.ready.get_key_value(t).and_then(|(k, q)| Some((k, order(q)?))))
-                .min_by_key(|(_, order)| *order)?,
+            None => self.ready.values().min_by_key(|queue| order(queue)),
+            Some(types) => types.iter().filter_map(|kind| self.ready.get(kind)).min_by_key(|q| order(q)),
         };
-        let kind = first.0.clone();
-        let queue = self.ready.get_mut(&kind)?;
-        let slot = queue.pop_front()?;
+        let slot = *first?.front()?;
+        let kind = seat_of(&self.seats, slot)?.entry.kind();
+        let queue = self.ready.get_mut(kind)?;
+        queue.pop_front();
         if queue.is_empty() {
-            self.ready.remove(&kind);
+            self.ready.remove(kind);
         }
         self.ready_count -= 1;
         Some(slot)
@@ -355,4 +354,13 @@ impl Window {
             self.first_range += 1;
         }
     }
+}
+
+fn seat_of(seats: &[Option<Seat>], slot: Slot) -> Option<&Seat> {
+    seats.get(slot.0 as usize)?.as_ref()
+}
+
+/// Order of reading of the entry in this slot; 0, before all others, if there is none.
+fn order_of(seats: &[Option<Seat>], slot: Option<&Slot>) -> u64 {
+    slot.and_then(|slot| seat_of(seats, *slot)).map_or(0, |seat| seat.order)
 }

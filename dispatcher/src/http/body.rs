@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use memchr::{memchr, memchr2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_common::api::{ProblemKind, Validate, parse};
@@ -73,16 +74,23 @@ pub(super) async fn whole(headers: &HeaderMap, body: Body, limits: &Limits) -> R
         }
         return Err(too_large(limits));
     }
-    let mut read = Vec::new();
+    // Most bodies arrive in one part, which is the body then.
+    let (mut first, mut all) = (Bytes::new(), Vec::new());
     while let Some(part) = parts.next(deadline).await? {
-        if read.len() + part.len() > limits.body_bytes {
+        if first.len() + all.len() + part.len() > limits.body_bytes {
             parts.discard(deadline).await;
             return Err(too_large(limits));
         }
-        read.extend_from_slice(&part);
+        if first.is_empty() && all.is_empty() {
+            first = part;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&part);
+        }
     }
+    let read = if all.is_empty() { first } else { all.into() };
     check_depth(&read, limits.json_depth)?;
-    Ok(read.into())
+    Ok(read)
 }
 
 fn too_large(limits: &Limits) -> Refusal {
@@ -124,19 +132,19 @@ impl Parts {
 
 /// Refuses JSON nested deeper than `limit`; whether it is JSON at all is the parser's business.
 pub(super) fn check_depth(json: &[u8], limit: usize) -> Result<(), Refusal> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
+    let (mut depth, mut rest) = (0_usize, json);
+    // Outside strings, then inside one.
+    while let Some(quote) = memchr(b'"', rest) {
+        depth = deepest(&rest[..quote], depth, limit)?;
+        rest = behind_string(&rest[quote + 1..]);
+    }
+    deepest(rest, depth, limit).map(drop)
+}
+
+/// The depth behind this part, which is in no string.
+fn deepest(part: &[u8], mut depth: usize, limit: usize) -> Result<usize, Refusal> {
+    for byte in part {
         match byte {
-            b'"' => in_string = true,
             b'[' | b'{' => {
                 depth += 1;
                 if depth > limit {
@@ -147,7 +155,18 @@ pub(super) fn check_depth(json: &[u8], limit: usize) -> Result<(), Refusal> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(depth)
+}
+
+/// What follows the string that has just begun.
+fn behind_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr2(b'"', b'\\', rest) {
+        if rest[at] == b'"' {
+            return &rest[at + 1..];
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    &[]
 }
 
 /// A JSON answer.
@@ -192,6 +211,12 @@ mod tests {
         }
         let brackets = format!(r#"{{"a":"{}\"{}"}}"#, "[".repeat(100), "{".repeat(100));
         assert!(check_depth(brackets.as_bytes(), 64).is_ok());
+        let after_strings = |n: usize| format!(r#"["\\","\"",{}"#, nested(n));
+        assert!(check_depth(after_strings(63).as_bytes(), 64).is_ok());
+        assert!(check_depth(after_strings(64).as_bytes(), 64).is_err());
+        for broken in ["\"", "\"\\", "[\"a\\\"", "}}"] {
+            assert!(check_depth(broken.as_bytes(), 64).is_ok(), "{broken}");
+        }
     }
 
     #[test]
