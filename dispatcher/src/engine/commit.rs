@@ -1,6 +1,5 @@
 //! Flushes: units gather into a group, the group is committed, its effects take place and its answers leave.
 
-use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use serde::Deserialize;
@@ -253,8 +252,8 @@ impl Engine {
         let until = at.plus_ms(ms);
         (held.since, held.until) = (at, until);
         let lease = held.lease;
-        self.ends.push(Reverse((until, slot, lease.number)));
         seat.state = State::Leased(held, 0);
+        self.ends.push(until, slot, lease.number, &self.window);
         self.grant_again(slot, lease)
     }
 
@@ -345,7 +344,8 @@ impl Engine {
             State::Leased(held, extending) => {
                 *extending = extending.saturating_sub(1);
                 held.until = held.until.max(until);
-                self.ends.push(Reverse((held.until, slot, held.lease.number)));
+                let end = (held.until, held.lease.number);
+                self.ends.push(end.0, slot, end.1, &self.window);
             }
             // It counts if the result that came in the meantime is not committed.
             State::Finishing(Some(held)) => held.until = held.until.max(until),

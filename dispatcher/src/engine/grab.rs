@@ -241,7 +241,8 @@ impl Engine {
             return;
         }
         if held.until > self.now {
-            self.ends.push(std::cmp::Reverse((held.until, slot, number)));
+            let until = held.until;
+            self.ends.push(until, slot, number, &self.window);
             return;
         }
         if *extending > 0 {

@@ -10,6 +10,7 @@ mod backoff;
 mod cancel;
 mod cancels;
 mod commit;
+mod ends;
 mod entry;
 mod finish;
 mod finished;
@@ -34,8 +35,7 @@ mod tests;
 mod time;
 mod window;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
@@ -60,6 +60,7 @@ pub use time::Micros;
 
 use cancels::Cancels;
 use commit::Group;
+use ends::Ends;
 use finished::FinishedLeases;
 use flush::Unit;
 use origin::Origins;
@@ -111,7 +112,7 @@ pub struct Engine {
     next_lease: i64,
     next_seq: i64,
     /// When leases end, soonest first; an entry that was extended or finished since is skipped.
-    ends: BinaryHeap<Reverse<(Micros, Slot, i64)>>,
+    ends: Ends,
     polls: Polls,
     repeats: Repeats,
     early: Vec<Early>,
@@ -173,7 +174,7 @@ impl Engine {
             fold: Fold::default(),
             next_lease: 1,
             next_seq: 1,
-            ends: BinaryHeap::new(),
+            ends: Ends::default(),
             polls: Polls::default(),
             repeats: std::mem::take(&mut fold.repeats).of_queue(queue_id),
             early: Vec::new(),
@@ -270,7 +271,7 @@ impl Engine {
                 }
                 let end = (held.until, held.lease.number);
                 if let Some(slot) = self.window.insert(entry, State::Leased(held, extending)) {
-                    self.ends.push(Reverse((end.0, slot, end.1)));
+                    self.ends.push(end.0, slot, end.1, &self.window);
                 }
                 self.advance(self.now);
                 None
@@ -298,11 +299,7 @@ impl Engine {
     /// Lets time pass: leases end, polls run out.
     pub fn advance(&mut self, now: Micros) {
         self.now = self.now.max(now);
-        while let Some(Reverse((until, slot, number))) = self.ends.peek().copied() {
-            if until > self.now {
-                break;
-            }
-            self.ends.pop();
+        while let Some((slot, number)) = self.ends.pop(self.now) {
             self.end_lease(slot, number);
         }
         self.serve_early();
@@ -315,7 +312,7 @@ impl Engine {
     /// When to call [`Engine::advance`] next, if nothing else happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Micros> {
-        let end = self.ends.peek().map(|Reverse((until, ..))| *until);
+        let end = self.ends.first();
         let search = self.polls.has_unfinished().then_some(self.now);
         let relief = if self.window.len() == 0 { None } else { self.relief.look_at() };
         let call = if self.polls.is_empty() { None } else { self.relief.call_at(self.now) };

@@ -1,8 +1,6 @@
 //! Refusals: the database did not take the data of a flush. The one item that is at fault is found and told; nothing else
 //! of the group is lost.
 
-use std::cmp::Reverse;
-
 use super::Engine;
 use super::answer::{Answered, Reply};
 use super::commit::Group;
@@ -51,11 +49,12 @@ impl Engine {
                 State::Finishing(Some(held)) | State::Moving(Some(held)) => {
                     let end = (held.until, held.lease.number);
                     seat.state = State::Leased(held.clone(), 0);
-                    self.ends.push(Reverse((end.0, slot, end.1)));
+                    self.ends.push(end.0, slot, end.1, &self.window);
                 }
                 State::Leased(held, extending) => {
                     *extending = extending.saturating_sub(1);
-                    self.ends.push(Reverse((held.until, slot, held.lease.number)));
+                    let end = (held.until, held.lease.number);
+                    self.ends.push(end.0, slot, end.1, &self.window);
                 }
                 State::Moving(None) => self.ready_again(slot),
                 State::Finishing(None) if is_cancelled => self.window.make_ready(slot),

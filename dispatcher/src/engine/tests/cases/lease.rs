@@ -179,3 +179,25 @@ fn an_extension_committed_while_a_result_waits_is_not_stale() {
     rig.pass(2 * LEASE_MS);
     assert_eq!(rig.result(job.lease, complete()), Answer::Ok, "the extension counts");
 }
+
+#[test]
+fn ends_of_leases_that_are_finished_do_not_pile_up() {
+    let mut rig = Rig::with(SETTINGS, Limits { window_jobs: 2_000, ..LIMITS });
+    // One lease stays, and is extended now and then.
+    rig.load(&["a"]);
+    let held = rig.grab_one();
+    for round in 0..60 {
+        rig.load(&["a"; 1_000]);
+        let jobs = rig.grab(Grab { max: 1_000, ..plain() });
+        let done: Vec<_> = jobs.iter().map(|job| (job.lease, complete())).collect();
+        assert!(rig.results(&done).iter().all(|answer| *answer == Answer::Ok));
+        if round % 20 == 19 {
+            assert!(matches!(rig.heartbeat(held.lease, LEASE_MS), Extended::Until(_)));
+        }
+    }
+    assert!(rig.engine.ends.len() < 30_000, "{} ends for one lease", rig.engine.ends.len());
+    // Nothing that lives was swept out.
+    rig.pass(LEASE_MS);
+    rig.settle();
+    assert_eq!(rig.grab_one().lease.job, held.lease.job);
+}
