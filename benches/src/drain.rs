@@ -248,7 +248,7 @@ async fn http_client(address: &str, done: &AtomicU64, jobs: u64, batch: usize) -
              \"host\":\"bench\",\"pid\":1}},\"results\":[{results}]}}"
         );
         let answer = dispatcher.post("/v1/grab", body).await?;
-        let Got { jobs: granted, results: answers } = serde_json::from_slice(&answer)?;
+        let Got { jobs: granted, results: answers } = serde_json::from_str(std::str::from_utf8(&answer)?)?;
         let refused = answers.iter().find(|result| result.answer != "ok");
         ensure!(refused.is_none(), "a result was not accepted: {}", refused.map_or("", |r| r.answer));
         done.fetch_add(answers.len() as u64, Ordering::Relaxed);

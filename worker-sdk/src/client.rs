@@ -206,7 +206,9 @@ impl Client {
         let body = response.bytes().await.map_err(failed)?;
         let garbled = || CallError::Garbled { url: url.to_owned(), status: status.as_u16() };
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|_| garbled());
+            // One look at the whole text is cheaper than one at each string in it.
+            let text = std::str::from_utf8(&body).map_err(|_| garbled())?;
+            return serde_json::from_str(text).map_err(|_| garbled());
         }
         let problem: Problem = serde_json::from_slice(&body).map_err(|_| garbled())?;
         Err(classify(status, problem, retry_after))

@@ -1,6 +1,7 @@
 //! A job in a worker's hands.
 
 use std::fmt;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
@@ -135,32 +136,68 @@ pub enum StopReason {
 
 /// A request to stop, heard by awaiting or by asking.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
-    token: CancellationToken,
-    reason: Arc<OnceLock<StopReason>>,
+pub struct Stop(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    reason: OnceLock<StopReason>,
+    /// Made when somebody wants to wait: most handlers never do.
+    token: OnceLock<CancellationToken>,
 }
 
 impl Stop {
     /// Waits until the handler should stop.
     pub async fn requested(&self) -> StopReason {
-        self.token.cancelled().await;
+        self.token().cancelled().await;
         self.reason().unwrap_or(StopReason::LeaseLost)
     }
 
     /// The reason, if the handler should stop now.
     pub fn reason(&self) -> Option<StopReason> {
-        self.reason.get().copied()
+        self.0.reason.get().copied()
     }
 
     /// For code that takes a token.
     pub fn token(&self) -> &CancellationToken {
-        &self.token
+        let token = self.0.token.get_or_init(CancellationToken::new);
+        // Either this sees the reason, or who gave it sees the token.
+        fence(Ordering::SeqCst);
+        if self.reason().is_some() {
+            token.cancel();
+        }
+        token
     }
 
     /// The first reason stays. True if this was the first.
     pub(crate) fn request(&self, reason: StopReason) -> bool {
-        let first = self.reason.set(reason).is_ok();
-        self.token.cancel();
+        let first = self.0.reason.set(reason).is_ok();
+        fence(Ordering::SeqCst);
+        if let Some(token) = self.0.token.get() {
+            token.cancel();
+        }
         first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_stop_is_heard_by_who_waited_before_and_by_who_waits_after() {
+        let stop = Stop::default();
+        let before = stop.clone();
+        let mut waiting = Box::pin(before.requested());
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(stop.request(StopReason::Cancelled(7)));
+        assert!(!stop.request(StopReason::LeaseLost), "the first reason stays");
+        assert_eq!(waiting.now_or_never(), Some(StopReason::Cancelled(7)));
+
+        let unheard = Stop::default();
+        unheard.request(StopReason::Shutdown);
+        assert!(unheard.token().is_cancelled());
+        assert_eq!(unheard.requested().now_or_never(), Some(StopReason::Shutdown));
     }
 }
