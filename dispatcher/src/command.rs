@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::engine::Sighting;
 use crate::engine::record::Holder;
-use crate::engine::{Answered, Beat, Counts, Grab, Granted, Listed, Listing, RequestId, Target};
+use crate::engine::{Answered, Beat, Counts, Grab, Granted, Listed, Listing, Paused, RequestId, Target};
 
 /// A result names a lease; `None` if the text was no token at all.
 pub type NamedLease = Option<Lease>;
@@ -27,6 +27,8 @@ pub enum Command {
     Lend { request: RequestId, lease: Lease, reply: Reply<Answered> },
     /// Jobs that are to end.
     Cancel { request: RequestId, target: Target, code: i32, reply: Reply<Answered> },
+    /// What is paused from now on.
+    Pause { paused: Paused, reply: Reply<Paused> },
     /// That stream is committed: so many jobs.
     Streamed { lease: Lease, count: u64 },
     /// Nobody knows whether something was committed: take the queue over again.
@@ -131,6 +133,14 @@ impl QueueHandle {
         self.ask(|request, reply| Command::Cancel { request, target, code, reply }).await
     }
 
+    /// Nothing else than this is paused from now on, unless the owner knows of a later order: what is.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub async fn pause(&self, paused: Paused) -> Result<Paused, Unavailable> {
+        self.ask(|_, reply| Command::Pause { paused, reply }).await
+    }
+
     /// The stream of a lease is committed. A server that is gone reads it in the journal.
     pub async fn streamed(&self, lease: Lease, count: u64) {
         drop(self.0.send(Command::Streamed { lease, count }).await);
@@ -224,6 +234,7 @@ impl Unread for Answered {
     }
 }
 
+impl Unread for Paused {}
 impl Unread for Looked {}
 impl Unread for Box<Listing> {}
 impl Unread for Shown {}

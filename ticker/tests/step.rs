@@ -139,6 +139,27 @@ async fn what_is_due_goes_back_into_the_log() {
 }
 
 #[tokio::test]
+async fn answers_are_forgotten_when_their_day_is_over() {
+    let (_db, client, mut ticker) = fixture().await;
+    client
+        .batch_execute(
+            "select tidemill.create_job_queue('j');
+             insert into tidemill.idempotency (queue_id, key, body, answer, until)
+             select 1, n::text, sha256(''), '{}', now() + (n - 10999) * interval '1 second' from generate_series(1, 11000) n",
+        )
+        .await
+        .expect("a fixture");
+    // A full portion first, and another one after a while; what is left is a second away from its time.
+    assert_ne!(ticker.rotate.step().await.expect("a pass"), Progress::Rest(UNTIL_WOKEN));
+    assert_eq!(number(&client, "select count(*) from tidemill.idempotency").await, 1_000);
+    assert_eq!(number(&client, "select min(key::int8) from tidemill.idempotency").await, 10_001, "the oldest first");
+    client.batch_execute("update tidemill.idempotency set until = now() + interval '1 hour' where key = '11000'").await.expect("later");
+    assert_eq!(ticker.rotate.step().await.expect("a pass"), Progress::Rest(UNTIL_WOKEN));
+    assert_eq!(number(&client, "select max(key::int8) from tidemill.idempotency").await, 11_000);
+    assert_eq!(number(&client, "select count(*) from tidemill.idempotency").await, 1);
+}
+
+#[tokio::test]
 async fn rotation_says_what_holds_it_back() {
     // Alone in its cluster: an open transaction anywhere would hold rotation back.
     let cluster = Cluster::private();

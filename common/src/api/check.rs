@@ -55,6 +55,8 @@ pub mod limit {
     pub const WINDOW_BYTES_MAX: u64 = 1 << 36;
     /// Ids in one redrive or purge call.
     pub const SELECTED_IDS: usize = 1_000;
+    /// Names of one `pause` or `resume`, of types and of keys.
+    pub const PAUSED: usize = 1_000;
 }
 
 /// One fault of a request: an element of `errors` in a `/problems/invalid-request`.

@@ -44,6 +44,12 @@ pub struct QueueInfo {
     /// Is it paused as a whole?
     #[serde(default)]
     pub paused: bool,
+    /// Job types that are paused by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused_types: Vec<String>,
+    /// Keys that are paused by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused_keys: Vec<String>,
     /// What is in force.
     pub settings: QueueSettings,
 }
@@ -171,7 +177,8 @@ impl Validate for QueueSettings {
     }
 }
 
-/// `POST …/pause` and `…/resume`: the whole queue, some types, or some keys.
+/// `POST …/pause` and `…/resume`: some types and keys, or, with neither, the queue as a whole. Each is independent of the
+/// others: a queue that is resumed still holds back the types that were paused by themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -186,6 +193,15 @@ pub struct PauseRequest {
 
 impl Validate for PauseRequest {
     fn validate(&self, at: At<'_>, faults: &mut Faults) {
+        for (names, field) in [(&self.types, "types"), (&self.keys, "keys")] {
+            if let Some(names) = names {
+                faults.require(
+                    (1..=limit::PAUSED).contains(&names.len()),
+                    at.field(field),
+                    format_args!("must hold 1 to {} names", limit::PAUSED),
+                );
+            }
+        }
         for (index, name) in self.types.iter().flatten().enumerate() {
             check_type_name(name, at.field("types").item(index), faults);
         }
@@ -193,6 +209,18 @@ impl Validate for PauseRequest {
             check_text(key, 1, limit::KEY_BYTES, at.field("keys").item(index), faults);
         }
     }
+}
+
+/// The answer: what of the queue is paused now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct PauseAnswer {
+    /// The queue as a whole.
+    pub paused: bool,
+    /// Job types.
+    pub paused_types: Vec<String>,
+    /// Keys.
+    pub paused_keys: Vec<String>,
 }
 
 /// Where a job is in its life.

@@ -29,9 +29,9 @@ pub use heartbeat::{
 };
 pub use look::{
     Backoff, BackoffPreset, CancelAnswer, CancelKeyRequest, CancelRequest, Child, DeadJob, DeadPage,
-    DeadSelection, FailureRecord, Holder, JobDetails, JobPage, JobState, JobSummary, PauseRequest,
-    PurgeAnswer, QueueInfo, QueueList, QueueOwner, QueueSettings, Rates, RedriveAnswer, WindowSettings,
-    WorkerList, WorkerOrder, WorkerRecord,
+    DeadSelection, FailureRecord, Holder, JobDetails, JobPage, JobState, JobSummary, PauseAnswer,
+    PauseRequest, PurgeAnswer, QueueInfo, QueueList, QueueOwner, QueueSettings, Rates, RedriveAnswer,
+    WindowSettings, WorkerList, WorkerOrder, WorkerRecord,
 };
 pub use problem::{Problem, ProblemKind};
 pub use produce::{

@@ -1,6 +1,8 @@
 //! Dispatch: who owns a job queue, and what it reads. One call per SQL function, no logic.
 
 use jiff::Timestamp;
+use serde::Deserialize;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::db::{DbError, Row, Session, Type};
@@ -21,7 +23,21 @@ pub struct JobQueue {
     /// Jobs the owner holds in memory, and bytes of them; `None`: as its dispatcher is configured.
     pub window_jobs: Option<i32>,
     pub window_bytes: Option<i64>,
+    pub paused: Paused,
     pub owner: Owner,
+}
+
+/// What of a job queue is not handed out for now (`tidemill.dispatch_paused`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Paused {
+    /// How often it was changed: the higher of two readings is the later one.
+    pub no: i64,
+    /// All of it.
+    pub queue: bool,
+    /// Jobs of these types.
+    pub types: Vec<String>,
+    /// Jobs with these keys.
+    pub keys: Vec<String>,
 }
 
 /// Who may write the journal of a job queue.
@@ -80,6 +96,10 @@ pub async fn queues(session: &mut Session) -> Result<Vec<JobQueue>, DbError> {
             backoff_cap_ms: row.try_get("o_backoff_cap_ms")?,
             window_jobs: row.try_get("o_window_jobs")?,
             window_bytes: row.try_get("o_window_bytes")?,
+            paused: row
+                .try_get::<_, Option<Json<Paused>>>("o_paused")?
+                .map(|json| json.0)
+                .unwrap_or_default(),
             owner: Owner {
                 epoch: Epoch(row.try_get("o_epoch")?),
                 holder: row.try_get("o_holder")?,
@@ -361,4 +381,44 @@ pub async fn cancellations(session: &mut Session, queue_id: i32) -> Result<Vec<C
         })
     };
     rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+}
+
+/// What of a queue is paused now; `None` if it is no job queue.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn paused(session: &mut Session, queue_id: i32) -> Result<Option<Paused>, DbError> {
+    let op = "look what is paused";
+    let row =
+        session.query_one(op, "select tidemill.dispatch_paused($1)", &[(&queue_id, Type::INT4)]).await?;
+    let paused: Option<Json<Paused>> =
+        row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))?;
+    Ok(paused.map(|json| json.0))
+}
+
+/// Pauses types and keys of a queue, or all of it if neither is given; or takes that back. What is paused afterwards.
+///
+/// # Errors
+/// [`DbError`]; TM004 when the queue is no job queue any more; 54000 beyond 1,000 types or keys.
+pub async fn pause(
+    session: &mut Session,
+    queue_id: i32,
+    (types, keys): (Option<&[String]>, Option<&[String]>),
+    is_paused: bool,
+) -> Result<Paused, DbError> {
+    let op = if is_paused { "pause a queue" } else { "resume a queue" };
+    let row = session
+        .query_one(
+            op,
+            "select tidemill.pause_queue($1, $2, $3, $4)",
+            &[
+                (&queue_id, Type::INT4),
+                (&types, Type::TEXT_ARRAY),
+                (&keys, Type::TEXT_ARRAY),
+                (&is_paused, Type::BOOL),
+            ],
+        )
+        .await?;
+    let Json(paused) = row.try_get(0).map_err(|e| DbError::decode(op, &session.database(), e))?;
+    Ok(paused)
 }

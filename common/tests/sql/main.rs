@@ -12,6 +12,7 @@ mod ext;
 mod insert;
 mod job_mutants;
 mod like_pgq;
+mod look;
 mod node;
 mod node_like_pgq;
 mod pages;

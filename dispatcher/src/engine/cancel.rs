@@ -182,7 +182,7 @@ impl Engine {
             let job = seat.entry.key.job;
             match &seat.state {
                 State::Ready => {
-                    self.window.take_ready(slot);
+                    self.window.take_out(slot);
                     if let Some(seat) = self.window.get_mut(slot) {
                         seat.state = State::Finishing(None);
                     }
@@ -295,6 +295,9 @@ impl Engine {
     /// Looks whether cancellations have done their work.
     pub(super) fn prune_cancels(&mut self) {
         let mark = self.window.low_water();
+        if self.cancels.rests(self.now) {
+            return;
+        }
         if self.cancels.look_at(mark).is_some_and(|at| at <= self.now) {
             self.cancels.look(mark, self.now);
             let mut unit = Unit::default();

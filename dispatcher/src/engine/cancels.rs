@@ -157,6 +157,14 @@ impl Cancels {
         wanted.then_some(self.look_at)
     }
 
+    /// Is there nothing to look for? Then the first look is a while after there is.
+    pub(super) fn rests(&mut self, now: Micros) -> bool {
+        if self.is_empty() {
+            (self.looked, self.look_at) = (None, now.plus_ms(PRUNE_MS));
+        }
+        self.is_empty()
+    }
+
     pub(super) fn look(&mut self, mark: i64, now: Micros) {
         (self.looked, self.look_at, self.looking) = (Some(mark), now.plus_ms(PRUNE_MS), true);
     }

@@ -197,6 +197,9 @@ pub(super) struct Unpark {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) limit: usize,
+    /// Not the jobs with these keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) without: Vec<String>,
 }
 
 /// A lease that lives in the waiting room.

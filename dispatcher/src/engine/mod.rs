@@ -21,6 +21,7 @@ mod holders;
 mod lend;
 mod list;
 mod origin;
+mod pause;
 mod polls;
 mod progress;
 pub mod record;
@@ -53,6 +54,7 @@ pub use grab::Grab;
 pub use heartbeat::Beat;
 pub use list::{Listed, Listing};
 pub use origin::{Moved, Origin, Place};
+pub use pause::Paused;
 pub use recover::Fold;
 pub use search::Filter;
 pub use tally::Tally;
@@ -337,7 +339,7 @@ impl Engine {
         let ready = self.window.ready();
         Counts {
             ready,
-            leased: self.window.len() - ready,
+            leased: self.window.len() - ready - self.window.held(),
             parked: self.relief.parked(),
             oldest_ready: self.window.oldest_ready(),
             read_to: self.window.read_to(),

@@ -46,6 +46,8 @@ struct Parked {
     /// Some are being put back, or were and are not read yet.
     called: bool,
     not_before: Micros,
+    /// All of them are paused by their keys.
+    is_paused: bool,
 }
 
 impl Default for Relief {
@@ -112,6 +114,13 @@ impl Relief {
     pub(super) fn call_at(&self, now: Micros) -> Option<Micros> {
         self.parked.values().map(|parked| parked.not_before).filter(|at| *at > now).min()
     }
+
+    /// Other jobs are paused than before.
+    pub(super) fn pause_changed(&mut self) {
+        for parked in self.parked.values_mut() {
+            (parked.not_before, parked.is_paused) = (Micros(0), false);
+        }
+    }
 }
 
 impl Engine {
@@ -132,6 +141,7 @@ impl Engine {
             self.lend_older(&mut unit, self.limits.hold_ms);
         }
         if self.is_pressed() {
+            self.park_paused(&mut unit);
             if asked_all.plus_ms(self.limits.ask_ms) <= self.now {
                 self.park_unwanted(&mut unit);
             }
@@ -202,6 +212,38 @@ impl Engine {
         self.cancel_there(unit, job);
     }
 
+    /// Parks what is held back for its type or key, what was read first before the rest.
+    fn park_paused(&mut self, unit: &mut Unit) {
+        let room = self.relief.chunk.saturating_sub(unit.effects.len());
+        let movable = |slot: &Slot| self.window.get(*slot).is_some_and(|seat| !seat.immovable);
+        let slots: Vec<Slot> = self.window.held_apart().filter(movable).take(room).collect();
+        let mut bytes = 0;
+        for slot in slots {
+            if bytes < CHUNK_BYTES && self.window.take_out(slot) {
+                bytes += self.park(unit, slot);
+            }
+        }
+    }
+
+    /// The entry in this slot, ready and out of the order, goes on in the waiting room; its bytes.
+    fn park(&mut self, unit: &mut Unit, slot: Slot) -> usize {
+        let Some(seat) = self.window.get_mut(slot) else { return 0 };
+        unit.cold.wait.push(Wait {
+            put: seat.entry.key.put + 1,
+            attempt: seat.entry.attempt,
+            kind: "parked",
+            due: Due::Never(()),
+            lease: None,
+            holder: None,
+            previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
+            job: (&seat.entry).into(),
+        });
+        unit.resolve(Resolution::Parked, seat.entry.key, LeaseKey { epoch: self.epoch, number: 0 });
+        unit.effects.push(Effect::Move { slot });
+        seat.state = State::Moving(None);
+        seat.entry.event.weight()
+    }
+
     /// Parks ready jobs of types that nobody asked for of late, those first that were read first.
     fn park_unwanted(&mut self, unit: &mut Unit) {
         let (now, ask_ms) = (self.now, self.limits.ask_ms);
@@ -223,20 +265,7 @@ impl Engine {
                 immovable.push(slot);
                 continue;
             }
-            bytes += seat.entry.event.weight();
-            unit.cold.wait.push(Wait {
-                put: seat.entry.key.put + 1,
-                attempt: seat.entry.attempt,
-                kind: "parked",
-                due: Due::Never(()),
-                lease: None,
-                holder: None,
-                previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
-                job: (&seat.entry).into(),
-            });
-            unit.resolve(Resolution::Parked, seat.entry.key, LeaseKey { epoch: self.epoch, number: 0 });
-            unit.effects.push(Effect::Move { slot });
-            seat.state = State::Moving(None);
+            bytes += self.park(unit, slot);
         }
         for slot in immovable {
             self.window.make_ready(slot);
@@ -283,15 +312,19 @@ impl Engine {
             return;
         }
         let limit = (self.limits.window_jobs / 4).clamp(1, CALL_BACK);
+        let paused = self.window.paused();
         let mut unit = Unit::default();
         for (kind, parked) in &mut self.relief.parked {
             if is_wanted(kind)
+                && !paused.holds_type(kind)
+                && !parked.is_paused
                 && !parked.called
                 && parked.not_before <= self.now
                 && !self.window.has_ready(kind)
             {
                 parked.called = true;
-                unit.cold.unpark.push(Unpark { kind: kind.clone(), limit });
+                let without = paused.keys.iter().cloned().collect();
+                unit.cold.unpark.push(Unpark { kind: kind.clone(), limit, without });
             }
         }
         if !unit.cold.unpark.is_empty() {
@@ -312,7 +345,11 @@ impl Engine {
         let not_before = self.now.plus_ms(ON_THE_WAY_MS);
         let Some(parked) = self.relief.parked.get_mut(kind) else { return };
         if count == 0 {
-            self.relief.parked.remove(kind);
+            if self.window.paused().keys.is_empty() {
+                self.relief.parked.remove(kind);
+            } else {
+                (parked.called, parked.is_paused) = (false, true);
+            }
             return;
         }
         (parked.called, parked.not_before) = (false, not_before);

@@ -144,7 +144,10 @@ impl Engine {
                 self.window.get(**slot).is_some_and(|seat| {
                     let kind = seat.entry.event.kind.as_deref().unwrap_or_default();
                     let of_type = poll.grab.types.as_ref().is_none_or(|t| t.iter().any(|t| t == kind));
-                    of_type && matches!(seat.state, State::Ready) && filter.matches(&seat.entry)
+                    of_type
+                        && matches!(seat.state, State::Ready)
+                        && !self.window.is_held(**slot)
+                        && filter.matches(&seat.entry)
                 })
             };
             let slots: Vec<Slot> = fresh.iter().filter(wanted).take(poll.grab.max).copied().collect();

@@ -1,5 +1,7 @@
 //! The window: the entries read ahead of the low-water mark, ready ones in order, and how far the mark may move.
 
+mod held;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
@@ -80,6 +82,7 @@ pub(super) struct Window {
     /// By type, so that a grab for some types does not walk past the others.
     ready: BTreeMap<String, VecDeque<Slot>>,
     ready_count: usize,
+    held: held::Held,
     /// What became ready of late, kept while somebody searches.
     fresh: Option<Vec<Slot>>,
     bytes: usize,
@@ -222,6 +225,9 @@ impl Window {
     /// Keeps each type's queue in the order of reading: a new entry goes to its end, one that is ready again near its
     /// front.
     fn enqueue(&mut self, slot: Slot) {
+        if self.hold(slot) {
+            return;
+        }
         let Some(seat) = seat_of(&self.seats, slot) else { return };
         let kind = seat.entry.kind();
         match self.ready.get_mut(kind) {

@@ -14,7 +14,8 @@ use tidemill_common::api::{
 };
 use tidemill_common::db::{DbError, Session, Type};
 use tidemill_common::id::{QueueName, WorkerInstance};
-use tidemill_common::queue::dispatch::JobQueue;
+use tidemill_common::queue::dispatch::{JobQueue, Paused};
+use tokio_postgres::types::Json as Jsonb;
 
 use super::auth::{Caller, Scope};
 use super::body::{self, Json};
@@ -111,7 +112,7 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
         Owner::There(_) | Owner::Nobody => None,
     };
     let queue = route.seen.borrow().queue.clone();
-    let outside = rest.counts.get(&queue.queue_id).copied().unwrap_or_default();
+    let outside = rest.counts.get(&queue.queue_id).cloned().unwrap_or_default();
     let owner = shown.as_ref().and_then(|_| owner(&queue));
     let mut settings = settings(&queue);
     if let Some(Shown { window: (jobs, bytes), .. }) = shown {
@@ -131,7 +132,9 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
         dead: outside.dead,
         oldest_ready_age_ms: age.map(|age| u64::try_from(age).unwrap_or(0)),
         rates,
-        paused: false,
+        paused: outside.paused.queue,
+        paused_types: outside.paused.types,
+        paused_keys: outside.paused.keys,
         settings,
     })
 }
@@ -176,18 +179,19 @@ struct Rest {
     counts: HashMap<i32, Outside>,
 }
 
-/// Jobs outside the log: in the waiting room, leased or not, and the dead.
-#[derive(Debug, Clone, Copy, Default)]
+/// Jobs outside the log: in the waiting room, leased or not, and the dead. And what is paused.
+#[derive(Debug, Clone, Default)]
 struct Outside {
     leased: u64,
     waiting: u64,
     dead: u64,
+    paused: Paused,
 }
 
 async fn counted(session: &mut Session, queue_id: Option<i32>) -> Result<Rest, DbError> {
     let op = "count waiting and dead jobs";
-    let sql =
-        "select c.o_now, c.o_queue_id, c.o_leased, c.o_waiting, c.o_dead from tidemill.queue_counts($1) c";
+    let sql = "select c.o_now, c.o_queue_id, c.o_leased, c.o_waiting, c.o_dead, \
+               tidemill.dispatch_paused(c.o_queue_id) from tidemill.queue_counts($1) c";
     let rows = session.query(op, sql, &[(&queue_id, Type::INT4)]).await?;
     let database = session.database();
     let read = || -> Result<Rest, tokio_postgres::Error> {
@@ -196,7 +200,8 @@ async fn counted(session: &mut Session, queue_id: Option<i32>) -> Result<Rest, D
             rest.now = row.try_get(0)?;
             let count = |column: usize| row.try_get(column).map(i64::unsigned_abs);
             let (leased, waiting, dead) = (count(2)?, count(3)?, count(4)?);
-            rest.counts.insert(row.try_get(1)?, Outside { leased, waiting, dead });
+            let paused = row.try_get::<_, Option<Jsonb<Paused>>>(5)?.map(|json| json.0).unwrap_or_default();
+            rest.counts.insert(row.try_get(1)?, Outside { leased, waiting, dead, paused });
         }
         Ok(rest)
     };

@@ -22,6 +22,7 @@ mod look;
 mod once;
 mod openapi;
 mod params;
+mod pause;
 mod pool;
 mod problem;
 mod produce;

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::command::Command;
-use crate::engine::{Backoff, Engine, Fold, Limits, NoSnapshot, QueueSettings, record};
+use crate::engine::{Backoff, Engine, Fold, Limits, NoSnapshot, Paused, QueueSettings, record};
 use crate::metrics::Metrics;
 use crate::routes::Seen;
 use clock::DatabaseClock;
@@ -237,6 +237,9 @@ impl QueueServer {
             fold,
             SmallRng::from_os_rng(),
         );
+        // Not what was seen of the queue: that may have been before the last order.
+        let paused = dispatch::paused(&mut read, id).await.map_err(doubt)?;
+        engine.pause(pause(&paused.unwrap_or_default()));
         engine.advance(clock.now());
         tracing::info!(
             queue.name = %queue.name, epoch = epoch.0, low_water = low_water.0, journal_rows = folded, "queue taken over"
@@ -337,7 +340,7 @@ impl QueueServer {
                 changed = self.seen.changed() => match changed {
                     Ok(()) => {
                         let seen = self.seen.borrow_and_update().clone();
-                        owned.set(settings(&seen), self.window(&seen));
+                        owned.set(settings(&seen), self.window(&seen), pause(&seen.queue.paused));
                     }
                     Err(_) => self.stop.begin(),
                 },
@@ -345,6 +348,12 @@ impl QueueServer {
             }
         }
     }
+}
+
+/// As the engine takes it.
+pub(crate) fn pause(paused: &dispatch::Paused) -> Paused {
+    let dispatch::Paused { no, queue, types, keys } = paused.clone();
+    Paused { number: no, queue, types: types.into_iter().collect(), keys: keys.into_iter().collect() }
 }
 
 fn settings(seen: &Seen) -> QueueSettings {

@@ -18,7 +18,7 @@ use super::reader::{Piece, Portion, Position};
 use super::trust::Trust;
 use super::{Lost, Sessions};
 use crate::command::{Command, Looked, Reply, Shown};
-use crate::engine::{Answered, ColdAnswers, Engine, Flush, QueueSettings, RequestId};
+use crate::engine::{Answered, ColdAnswers, Engine, Flush, Paused, QueueSettings, RequestId};
 use crate::metrics::Metrics;
 
 type Work<T> = Pin<Box<dyn Future<Output = (Session, Result<T, DbError>)> + Send>>;
@@ -98,8 +98,9 @@ impl Owned {
     }
 
     /// An administrator may have changed the queue, or its window.
-    pub(super) fn set(&mut self, settings: QueueSettings, window: (usize, usize)) {
+    pub(super) fn set(&mut self, settings: QueueSettings, window: (usize, usize), paused: Paused) {
         self.engine.set(settings);
+        self.engine.pause(paused);
         self.engine.set_window(window);
         self.least_rows = least_rows(window.0, self.read_rows);
     }
@@ -153,6 +154,10 @@ impl Owned {
             Command::Cancel { request, target, code, reply } => {
                 self.replies.insert(request, reply);
                 self.engine.cancel(request, target, code);
+            }
+            Command::Pause { paused, reply } => {
+                self.engine.pause(paused);
+                drop(reply.send(self.engine.paused().clone()));
             }
             Command::Streamed { lease, count } => self.engine.streamed(&lease, count),
             Command::Doubt => self.doubted = true,

@@ -10,6 +10,7 @@ mod list;
 mod once;
 mod openapi;
 mod origin;
+mod pause;
 mod queue;
 mod replace;
 mod search;

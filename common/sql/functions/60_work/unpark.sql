@@ -2,7 +2,8 @@
 --
 --   Puts parked jobs back into the log, oldest first: somebody asks for their type.
 --
--- Parameters: i_items - array of {"type","limit"}; an absent type is ''
+-- Parameters: i_items - array of {"type","limit","without"}; an absent type is ''; without: jobs with these
+--   keys stay
 -- Returns: array, in the order given, of how many were put into the log; fewer than the limit: no
 --          more are parked
 -- Who: called by journal_write only, behind the fence. Locks: the rows it deletes, which nobody else touches.
@@ -17,10 +18,11 @@ declare
     v_rows   tidemill.waiting[];
     v_counts jsonb := '[]';
 begin
-    for v_item in select * from jsonb_to_recordset(i_items) as i (type text, "limit" int4) loop
+    for v_item in select * from jsonb_to_recordset(i_items) as i (type text, "limit" int4, without jsonb) loop
         with oldest as materialized (
             select w.job_id from tidemill.waiting w
              where w.queue_id = i_queue_id and w.kind = 'parked' and coalesce(w.ev_type, '') = coalesce(v_item.type, '')
+               and (v_item.without is null or not v_item.without ? coalesce(tidemill.option_text(w.ev_extra1, 'key'), ''))
              order by w.job_id limit v_item."limit"
         ), gone as (
             delete from tidemill.waiting w using oldest

@@ -44,6 +44,7 @@ const EVENTS: &[&str] = &[
     "result ok",
     "result stale",
     "result unavailable",
+    "something paused",
     "tables rotated",
     "transaction committed",
     "transactional grab repeated",
@@ -93,7 +94,11 @@ fn happen(world: &mut World, step: usize) -> Checked {
         260..300 => world.begin_work(),
         300..312 => world.end_work(dice % 3 != 0)?,
         312..330 => world.end_stream()?,
-        330..400 => {
+        330..335 => {
+            let wanted = [Some("a"), Some("b"), Some("queue"), None, None][world.rng.random_range(0..5)];
+            world.pause(wanted);
+        }
+        335..400 => {
             let ms = world.rng.random_range(1..100);
             world.pass(ms);
         }
@@ -154,6 +159,7 @@ fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
 fn come_to_rest(world: &mut World) -> Checked {
     let stays = world.rng.random_bool(0.5);
     world.retire(stays);
+    world.pause(None);
     for _ in 0..100 {
         let commit = world.rng.random_bool(0.5);
         world.end_limbo(commit)?;

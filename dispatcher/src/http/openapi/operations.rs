@@ -9,16 +9,16 @@ use tidemill_common::api::ProblemKind::{
 };
 use tidemill_common::api::{
     CancelAnswer, CancelKeyRequest, CancelRequest, DeadPage, DeadSelection, GrabRequest, GrabResponse,
-    HeartbeatRequest, HeartbeatResponse, JobDetails, JobPage, JobState, NewJob, ProduceRequest,
-    ProduceResponse, PurgeAnswer, QueueInfo, QueueList, QueueSettings, RedriveAnswer, ReplaceResponse,
-    ResultsRequest, ResultsResponse, StreamProduceResponse, WorkerList, WorkerOrder,
+    HeartbeatRequest, HeartbeatResponse, JobDetails, JobPage, JobState, NewJob, PauseAnswer, PauseRequest,
+    ProduceRequest, ProduceResponse, PurgeAnswer, QueueInfo, QueueList, QueueSettings, RedriveAnswer,
+    ReplaceResponse, ResultsRequest, ResultsResponse, StreamProduceResponse, WorkerList, WorkerOrder,
 };
 
 use super::operation::{Header, Operation};
 use crate::http::auth::Scope::{Admin, Produce, Read, Work};
 use crate::http::state::ApiState;
 use crate::http::{
-    cancel, dead, details, heartbeat, list, look, produce, replace, results, steer, work, workers,
+    cancel, dead, details, heartbeat, list, look, pause, produce, replace, results, steer, work, workers,
 };
 
 const GET: Method = Method::GET;
@@ -141,6 +141,28 @@ fn queues() -> Vec<Operation> {
         .answer::<QueueSettings>(200, "The settings in force.")
         .answer::<QueueSettings>(201, "Created, with these settings.")
         .also(&[Conflict]),
+        Operation::new(
+            POST,
+            "/v1/queues/{queue}/pause",
+            "pause",
+            "Hands nothing out any more: of some types and keys, or, with neither, of the queue as a whole",
+            post(pause::pause),
+        )
+        .scope(Admin)
+        .of_queue()
+        .json::<PauseRequest>(json!({"types": ["send_sms"], "keys": ["tenant-9"]}))
+        .answer::<PauseAnswer>(200, "What is paused now."),
+        Operation::new(
+            POST,
+            "/v1/queues/{queue}/resume",
+            "resume_queue",
+            "Takes a pause back: of some types and keys, or, with neither, of the queue as a whole",
+            post(pause::resume),
+        )
+        .scope(Admin)
+        .of_queue()
+        .json::<PauseRequest>(json!({"types": ["send_sms"]}))
+        .answer::<PauseAnswer>(200, "What is paused now."),
         Operation::new(
             GET,
             "/v1/queues/{queue}/jobs",

@@ -1,12 +1,14 @@
 //! The engine's decisions, one test each.
 
 mod bisect;
+mod cancel;
 mod finish;
 mod fold;
 mod grab;
 mod lease;
 mod list;
 mod origin;
+mod pause;
 mod polls;
 mod progress;
 mod relief;

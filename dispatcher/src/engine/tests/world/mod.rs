@@ -23,7 +23,9 @@ use owner::Owner;
 pub(super) use truth::{Checked, Violation};
 use truth::{Place, Truth, require};
 
-use crate::engine::{Backoff, ColdAnswers, Engine, Event, Limits, LogRow, Micros, QueueSettings, RequestId};
+use crate::engine::{
+    Backoff, ColdAnswers, Engine, Event, Limits, LogRow, Micros, Paused, QueueSettings, RequestId,
+};
 
 pub(super) const PROCESSES: usize = 3;
 const TERM_MS: u64 = 200;
@@ -69,6 +71,7 @@ pub(super) struct World {
     next_request: u64,
     /// How often what happened.
     pub(super) seen: Seen,
+    paused: Paused,
     trace: Option<Vec<String>>,
 }
 
@@ -120,6 +123,7 @@ impl World {
             numbers: [0; work::WORKERS],
             next_request: 1,
             seen: Seen::new(),
+            paused: Paused::default(),
             trace: traced.then(Vec::new),
         }
     }
@@ -154,6 +158,18 @@ impl World {
     /// Any of the processes that believe to own the queue.
     pub(super) fn any_owner(&mut self) -> Option<usize> {
         (!self.owners.is_empty()).then(|| self.rng.random_range(0..self.owners.len()))
+    }
+
+    /// An administrator pauses a type or the queue, or takes it back: every owner hears of it, and those that come.
+    pub(super) fn pause(&mut self, wanted: Option<&'static str>) {
+        self.paused.number += 1;
+        self.paused.queue = wanted == Some("queue");
+        self.paused.types = wanted.iter().map(|&kind| kind.to_owned()).collect();
+        self.saw("something paused");
+        self.note(|| format!("paused: {wanted:?}"));
+        for owner in &mut self.owners {
+            owner.engine.pause(self.paused.clone());
+        }
     }
 
     pub(super) fn pass(&mut self, ms: u64) {
@@ -234,6 +250,7 @@ impl World {
         let rng = SmallRng::seed_from_u64(self.rng.random());
         let (fold, low_water) = (self.db.fold()?, self.db.low_water);
         let mut engine = Engine::new(IDS, epoch, self.settings, self.limits, low_water, fold, rng);
+        engine.pause(self.paused.clone());
         engine.advance(self.db.now);
         let lag = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(0..100) };
         self.owners.push(Owner::new(process, epoch, engine, low_water, lag));
