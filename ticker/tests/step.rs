@@ -149,12 +149,24 @@ async fn answers_are_forgotten_when_their_day_is_over() {
         )
         .await
         .expect("a fixture");
-    // A full portion first, and another one after a while; what is left is a second away from its time.
-    assert_ne!(ticker.rotate.step().await.expect("a pass"), Progress::Rest(UNTIL_WOKEN));
+    ticker.tick.step().await.expect("a pass");
+    // A full portion first, and the rest soon; then nothing until it is woken.
+    let until_woken = Progress::Rest(Duration::from_secs(24 * 3600));
+    let soon = ticker.rotate.step().await.expect("a pass");
+    assert!(rests(soon) && soon != until_woken, "{soon:?}");
     assert_eq!(number(&client, "select count(*) from tidemill.idempotency").await, 1_000);
-    assert_eq!(number(&client, "select min(key::int8) from tidemill.idempotency").await, 10_001, "the oldest first");
-    client.batch_execute("update tidemill.idempotency set until = now() + interval '1 hour' where key = '11000'").await.expect("later");
-    assert_eq!(ticker.rotate.step().await.expect("a pass"), Progress::Rest(UNTIL_WOKEN));
+    assert_eq!(
+        number(&client, "select min(key::int8) from tidemill.idempotency").await,
+        10_001,
+        "the oldest first"
+    );
+    client
+        .batch_execute(
+            "update tidemill.idempotency set until = now() + interval '1 hour' where key = '11000'",
+        )
+        .await
+        .expect("later");
+    assert_eq!(ticker.rotate.step().await.expect("a pass"), until_woken);
     assert_eq!(number(&client, "select max(key::int8) from tidemill.idempotency").await, 11_000);
     assert_eq!(number(&client, "select count(*) from tidemill.idempotency").await, 1);
 }
