@@ -55,7 +55,7 @@ clippy:
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
 
-bench: bench-log bench-jobs ## Inserts and drains beside their baselines; ARGS="--jobs 50000 --rounds 3"
+bench: bench-log bench-jobs ## Inserts and drains beside their baselines; ARGS="--jobs 200000 --rounds 3"
 
 # One build with the programs that some figures are about.
 bench-build: prepare

@@ -33,7 +33,7 @@ struct Options {
     /// What to measure; all if none is named
     what: Vec<What>,
     /// Jobs of one round
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 200_000)]
     jobs: u64,
     /// Rounds, each with its baseline
     #[arg(long, default_value_t = 3)]

@@ -5,7 +5,8 @@
 --   rows, however many the range holds. What is left of a transaction that the piece before
 --   ended in is read by event_piece: of a million events as cheaply as of ten. The tables are
 --   not analysed, and the planner would rather read the whole range and sort it: hence the
---   settings, which leave it the index and an incremental sort.
+--   settings, which leave it the index and an incremental sort, and room to put a piece
+--   together in memory: with the default work_mem it would go through a file.
 --
 -- Parameters: i_after_txid, i_after_id - the last row of the piece before, NULL for the first;
 --   i_limit - at most so many rows; i_bytes - about so many bytes of content, at least one row
@@ -23,6 +24,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 set jit = off
+set work_mem = '32MB'
 as $$
 declare
     v_rest   text;
