@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tidemill_common::testing::{Cluster, Service, TestDb, wait_for};
 use tidemill_worker::produce::{self, HttpProducer, InsertError, ProduceError};
 use tidemill_worker::{
-    CallError, Failure, Job, JobKind, JobOptions, NewJob, Outcome, Progress, RunError, Summary,
+    CallError, Failure, Job, JobKind, JobOptions, NewJob, Outcome, Progress, RunError, StopReason, Summary,
     Transactional, TransactionalHandler, Worker, WorkerBuilder, connect_without_tls,
 };
 use tokio::sync::Notify;
@@ -479,5 +479,42 @@ async fn a_worker_does_what_any_dispatcher_is_asked_to_tell_it() -> Result<()> {
         first.task.join_next().await.expect("asked once").expect("no panic").expect("a worker that ran");
     assert_eq!((ended.succeeded, ended.failed, ended.lost, ended.unsent), (2, 0, 0, 0));
     assert_eq!(mill.number("select count(*) from tidemill.failure").await, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_hears_that_its_job_is_cancelled_and_is_not_called_again() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    // Fails if another test was first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (begun, seen) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&heard));
+    let count = Arc::clone(&begun);
+    let worker = Running::start(mill.builder().concurrency(2).register(move |job: Job<Add>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let seen = Arc::clone(&seen);
+        async move {
+            let reason = job.stop().requested().await;
+            seen.lock().unwrap().push((job.args.n, reason));
+            // The first one was nearly done; the second one gives up.
+            if job.args.n == 0 { Ok(()) } else { Err(Failure::temporary("stopped")) }
+        }
+    }));
+    let options = JobOptions { cancel_key: Some(42), ..JobOptions::default() };
+    produce::insert_many(&mill.client, QUEUE, &[Add { n: 0 }, Add { n: 1 }], &options).await?;
+    wait_for("both run", PATIENCE, async || (begun.load(Ordering::SeqCst) == 2).then_some(())).await;
+
+    let call = reqwest::Client::new()
+        .post(format!("{}/v1/queues/{QUEUE}/cancel", mill.urls()[0]))
+        .header("content-type", "application/json")
+        .body(json!({"cancel_key": "42", "code": 7}).to_string());
+    let said: Value = serde_json::from_str(&call.send().await?.text().await?)?;
+    assert_eq!(said, json!({"cancelled": "0", "told": "2"}));
+    wait_for("both hear of it", PATIENCE, async || (heard.lock().unwrap().len() == 2).then_some(())).await;
+    assert!(heard.lock().unwrap().iter().all(|(_, reason)| *reason == StopReason::Cancelled(7)), "{heard:?}");
+    mill.until("the second one ends", "select count(*) from tidemill.cancelling", 0).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.succeeded, summary.lost, begun.load(Ordering::SeqCst)), (1, 1, 2));
+    assert_eq!(mill.number("select count(*) from tidemill.waiting").await, 0);
     Ok(())
 }
