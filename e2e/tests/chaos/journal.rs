@@ -96,6 +96,8 @@ impl Journal {
                     Resolution::Failed => "perm_fail",
                     Resolution::Exhausted => "exhausted",
                     Resolution::Retried => "temp_fail",
+                    // Nobody here cancels: the books will not find it among the dead.
+                    Resolution::Cancelled => "cancelled",
                     // The job goes on elsewhere.
                     Resolution::Lent | Resolution::Parked | Resolution::Replaced => return,
                 };
