@@ -4,9 +4,10 @@ use serde::Serialize;
 use tidemill_common::{
     db::{Session, Type},
     id::QueueName,
+    queue::dispatch::Paused,
 };
 
-use super::{Kind, id_of, must_exist};
+use super::{Kind, id_of, must_exist, pause};
 use crate::{
     consumer::{self, Consumer, consumers},
     error::CliError,
@@ -125,6 +126,8 @@ struct Status {
     queue: Queue,
     settings: Settings,
     jobs: Option<Jobs>,
+    /// Of a job queue: what is not handed out now.
+    paused: Option<Paused>,
     consumers: Vec<Consumer>,
 }
 
@@ -203,6 +206,10 @@ pub(super) async fn status(session: &mut Session, name: &QueueName, format: &For
             Kind::Jobs => Some(jobs(session, queue_id).await?),
             Kind::Events => None,
         },
+        paused: match kind {
+            Kind::Jobs => Some(pause::paused(session, name).await?),
+            Kind::Events => None,
+        },
         consumers: consumers(session, Some(name.as_ref())).await?,
     };
     if format.json { output::json(&status) } else { say(describe(&status)) }
@@ -222,7 +229,7 @@ fn window(jobs: &Jobs) -> String {
 
 /// The status for people: one fact a line, then the consumers.
 fn describe(status: &Status) -> String {
-    let Status { queue, settings, jobs, consumers } = status;
+    let Status { queue, settings, jobs, paused, consumers } = status;
     let mut facts = vec![
         ("queue", queue.queue.clone()),
         ("kind", queue.kind.clone()),
@@ -241,6 +248,9 @@ fn describe(status: &Status) -> String {
         ),
         ("rotation", format!("every {}", settings.rotation_period)),
     ];
+    if let Some(paused) = paused {
+        facts.push(("paused", pause::describe(paused)));
+    }
     if let Some(jobs) = jobs {
         let count = |n: i64| if n < COUNTED { grouped(n) } else { format!("{} or more", grouped(n)) };
         let owner = match &queue.owner {

@@ -2,6 +2,7 @@
 
 mod change;
 mod look;
+mod pause;
 mod rebase;
 
 use clap::{Args, Subcommand};
@@ -45,6 +46,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Hand no jobs out any more: of some types and keys, or, with neither, of the queue as a whole
+    ///
+    /// Producing goes on, and what is leased may be finished. Each is independent of the others.
+    Pause(pause::Pause),
+    /// Take a pause back: of some types and keys, or, with neither, of the queue as a whole
+    Resume(pause::Pause),
     /// Make the queues of a database work again that was restored, copied, failed over, set back or upgraded
     ///
     /// Until then they are refused with `NeedsRebase` (TM003): inserts go on, batches wait. Afterwards every event that was
@@ -93,6 +100,8 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
             change::configure(&mut database.session().await?, &name, &settings).await
         }
         Command::List { database, format } => look::list(&mut database.session().await?, &format).await,
+        Command::Pause(wanted) => pause::set(&wanted, true).await,
+        Command::Resume(wanted) => pause::set(&wanted, false).await,
         Command::Rebase(options) => rebase::rebase(&options).await,
         Command::Status { name, database, format } => {
             let name = parse_name(&name)?;

@@ -1,7 +1,7 @@
 //! Dispatch: who owns a job queue, and what it reads. One call per SQL function, no logic.
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub struct JobQueue {
 }
 
 /// What of a job queue is not handed out for now (`tidemill.dispatch_paused`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// How often it was changed: the higher of two readings is the later one.
     pub no: i64,
