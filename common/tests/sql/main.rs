@@ -16,6 +16,7 @@ mod look;
 mod node;
 mod node_like_pgq;
 mod pages;
+mod pause;
 mod produce;
 mod retry;
 mod roles;
