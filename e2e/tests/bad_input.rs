@@ -233,10 +233,26 @@ async fn a_queue_that_is_no_job_queue_has_no_job_settings() -> Result<()> {
         (
             Some(1),
             "tidemill: A setting is out of its range: lease_ms is 1000 to 86400000, max_attempts 1 to 1000, \
-             backoff_base_ms 1 to backoff_cap_ms."
+             backoff_base_ms 1 to backoff_cap_ms, window_jobs 1 to 10000000, window_bytes 1048576 to 68719476736; \
+             a window of 0 is the one that the dispatcher is configured with."
                 .to_owned()
         )
     );
+    let created = |more: &[&str]| refused(&database, &[&["queue", "create", "new"], more].concat());
+    assert_eq!(created(&["backoff=mail"])?, (Some(2), "tidemill: backoff goes with --jobs only.".to_owned()));
+    let wrong = created(&["--jobs", "ticker_max_lag=1 s", r#"backoff={"base_ms":2,"cap_ms":1}"#])?;
+    ensure!(wrong.0 == Some(1) && wrong.1.contains("backoff_base_ms 1 to backoff_cap_ms"), "{wrong:?}");
+    let queues = "select count(*) from pgq.queue where queue_name = 'new'";
+    let count: i64 = session.query_one("count queues", queues, &[]).await?.get(0);
+    assert_eq!(count, 0, "created with its settings, or not at all");
+    let settings = ["--jobs", "ticker_max_lag=1 s", r#"backoff={"base_ms":1,"cap_ms":2}"#, "window_jobs=3"];
+    let create = [&["queue", "create", "new"], settings.as_slice(), &["--database", database.url()]].concat();
+    let (code, out, err) = run("tidemill", &create)?;
+    ensure!(code == Some(0) && out == "Job queue new created.\n", "{out}{err}");
+    let stored = "select format('%s %s %s %s %s', queue_ticker_max_lag, backoff, backoff_base_ms, backoff_cap_ms, window_jobs)
+                    from pgq.queue q join tidemill.job_queue j using (queue_id) where queue_name = 'new'";
+    let stored: String = session.query_one("read settings", stored, &[]).await?.get(0);
+    assert_eq!(stored, "00:00:01 exponential 1 2 3");
     assert_eq!(
         refused(&database, &["queue", "drop", "mail"])?,
         (
