@@ -58,7 +58,7 @@ fn written(jobs: &Jobs, results: &Results<'_>, state: WorkerState) -> Result<Str
         Results::Decided(items, decided) => {
             text.list(items.iter().zip(decided), |text, (item, decided)| {
                 text.result(&item.lease, decided.answer, children(decided).as_deref(), None)
-            })?
+            })?;
         }
     }
     text.push(r#","state":""#);
