@@ -8,10 +8,12 @@ use crate::engine::{Answered, Counts, Micros};
 #[derive(Debug, Clone)]
 pub struct DispatchMetrics {
     ready: IntGaugeVec,
+    paused: IntGaugeVec,
     parked: IntGaugeVec,
     oldest: GaugeVec,
     leased: IntGaugeVec,
     results: IntCounterVec,
+    cancelled: IntCounterVec,
     owned: IntGaugeVec,
 }
 
@@ -25,6 +27,10 @@ impl DispatchMetrics {
         let metrics = Self {
             ready: IntGaugeVec::new(
                 opts("tidemill_dispatch_ready_jobs", "Ready jobs in the window."),
+                &["queue"],
+            )?,
+            paused: IntGaugeVec::new(
+                opts("tidemill_dispatch_paused_jobs", "Jobs in the window that are ready and paused."),
                 &["queue"],
             )?,
             parked: IntGaugeVec::new(
@@ -46,16 +52,25 @@ impl DispatchMetrics {
                 opts("tidemill_complete_results_total", "Results by what was answered."),
                 &["queue", "outcome"],
             )?,
+            cancelled: IntCounterVec::new(
+                opts(
+                    "tidemill_complete_cancelled_total",
+                    "Jobs that cancellations ended, or told their handlers of.",
+                ),
+                &["queue", "how"],
+            )?,
             owned: IntGaugeVec::new(
                 opts("tidemill_dispatch_owned", "1 while this process owns the queue."),
                 &["queue"],
             )?,
         };
         registry.register(Box::new(metrics.ready.clone()))?;
+        registry.register(Box::new(metrics.paused.clone()))?;
         registry.register(Box::new(metrics.parked.clone()))?;
         registry.register(Box::new(metrics.oldest.clone()))?;
         registry.register(Box::new(metrics.leased.clone()))?;
         registry.register(Box::new(metrics.results.clone()))?;
+        registry.register(Box::new(metrics.cancelled.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         Ok(metrics)
     }
@@ -65,11 +80,13 @@ impl DispatchMetrics {
     pub fn of(&self, queue: &str) -> Metrics {
         Metrics {
             ready: self.ready.with_label_values(&[queue]),
+            paused: self.paused.with_label_values(&[queue]),
             parked: self.parked.with_label_values(&[queue]),
             oldest: self.oldest.with_label_values(&[queue]),
             leased: self.leased.with_label_values(&[queue]),
             owned: self.owned.with_label_values(&[queue]),
             results: self.results.clone(),
+            cancelled: self.cancelled.clone(),
             queue: queue.to_owned(),
         }
     }
@@ -79,11 +96,13 @@ impl DispatchMetrics {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     ready: IntGauge,
+    paused: IntGauge,
     parked: IntGauge,
     oldest: Gauge,
     leased: IntGauge,
     owned: IntGauge,
     results: IntCounterVec,
+    cancelled: IntCounterVec,
     queue: String,
 }
 
@@ -91,6 +110,7 @@ impl Metrics {
     pub(crate) fn counts(&self, counts: &Counts, now: Micros) {
         self.ready.set(i64::try_from(counts.ready).unwrap_or(i64::MAX));
         self.leased.set(i64::try_from(counts.leased).unwrap_or(i64::MAX));
+        self.paused.set(i64::try_from(counts.paused).unwrap_or(i64::MAX));
         self.parked.set(i64::try_from(counts.parked).unwrap_or(i64::MAX));
         let age = counts.oldest_ready.map_or(0, |oldest| (now.0 - oldest.0).max(0));
         self.oldest.set(age as f64 / 1e6);
@@ -101,12 +121,18 @@ impl Metrics {
     pub(crate) fn lost(&self) {
         self.ready.set(0);
         self.leased.set(0);
+        self.paused.set(0);
         self.parked.set(0);
         self.oldest.set(0.0);
         self.owned.set(0);
     }
 
     pub(crate) fn answered(&self, answered: &Answered) {
+        if let Answered::Cancelled { cancelled, told } = answered {
+            for (how, count) in [("ended", cancelled), ("told", told)] {
+                self.cancelled.with_label_values(&[self.queue.as_str(), how]).inc_by(*count);
+            }
+        }
         let (Answered::Grab { results, .. } | Answered::Results(results)) = answered else { return };
         // Nearly all of them are the same: each kind is looked up once.
         let mut left = results.as_slice();
@@ -135,21 +161,28 @@ mod tests {
             });
             gauges.collect::<Vec<_>>()
         };
-        let named = |[oldest, owned, parked, ready, leased]: [f64; 5]| {
+        let named = |[oldest, owned, parked, paused, ready, leased]: [f64; 6]| {
             [
                 ("tidemill_dispatch_oldest_ready_age_seconds", oldest),
                 ("tidemill_dispatch_owned", owned),
                 ("tidemill_dispatch_parked_jobs", parked),
+                ("tidemill_dispatch_paused_jobs", paused),
                 ("tidemill_dispatch_ready_jobs", ready),
                 ("tidemill_work_leased_jobs", leased),
             ]
             .map(|(name, value)| (name.to_owned(), value))
         };
-        let counts =
-            Counts { ready: 3, leased: 4, parked: 5, oldest_ready: Some(Micros(1_000_000)), read_to: 1 };
+        let counts = Counts {
+            ready: 3,
+            leased: 4,
+            paused: 6,
+            parked: 5,
+            oldest_ready: Some(Micros(1_000_000)),
+            read_to: 1,
+        };
         metrics.counts(&counts, Micros(3_500_000));
-        assert_eq!(values(), named([2.5, 1.0, 5.0, 3.0, 4.0]));
+        assert_eq!(values(), named([2.5, 1.0, 5.0, 6.0, 3.0, 4.0]));
         metrics.lost();
-        assert_eq!(values(), named([0.0; 5]));
+        assert_eq!(values(), named([0.0; 6]));
     }
 }

@@ -136,6 +136,8 @@ pub struct Engine {
 pub struct Counts {
     pub ready: usize,
     pub leased: usize,
+    /// Ready, and held back because they are paused.
+    pub paused: usize,
     /// Parked in the waiting room, until somebody asks for their types.
     pub parked: u64,
     pub oldest_ready: Option<Micros>,
@@ -340,6 +342,7 @@ impl Engine {
         Counts {
             ready,
             leased: self.window.len() - ready - self.window.held(),
+            paused: self.window.held(),
             parked: self.relief.parked(),
             oldest_ready: self.window.oldest_ready(),
             read_to: self.window.read_to(),

@@ -22,7 +22,7 @@ fn a_paused_type_stays_and_keeps_its_place() {
     let mut rig = Rig::ready(&["a", "b", "a", "b"]);
     rig.engine.pause(types(1, &["a"]));
     let counts = rig.engine.counts();
-    assert_eq!((counts.ready, counts.leased), (2, 0));
+    assert_eq!((counts.ready, counts.leased, counts.paused), (2, 0, 2));
     rig.load(&["a", "b"]);
     assert_eq!(jobs(&rig.grab(Grab { max: 2, ..plain() })), [2, 4]);
     rig.engine.pause(types(2, &[]));
