@@ -34,6 +34,7 @@ mod state;
 mod steer;
 mod stream;
 mod tls;
+mod turns;
 mod work;
 mod workers;
 

@@ -1,6 +1,8 @@
 //! Once: produce with the header `Idempotency-Key`. The first answer is kept in the transaction that inserts the jobs,
 //! so whoever repeats the request hears it again, from any dispatcher, whatever became of the one asked first.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -13,6 +15,7 @@ use tokio_postgres::error::SqlState;
 use super::body::Media;
 use super::problem::Refusal;
 use super::stream::Stopped;
+use super::turns::{Turn, Turns};
 
 const HEADER: &str = "idempotency-key";
 /// The longest key.
@@ -66,6 +69,11 @@ impl Once {
     /// A part of the body has arrived.
     pub(super) fn arrived(&mut self, part: &[u8]) {
         self.body.update(part);
+    }
+
+    /// Waits until nobody else carries a request with this key out here.
+    pub(super) async fn turn(&self, turns: &Arc<Turns>, queue: &str) -> Result<Turn, Refusal> {
+        turns.take(queue, &self.key).await.ok_or_else(busy)
     }
 
     /// Begins: nobody else carries a request with this key out meanwhile. `None`: this is the first one.

@@ -50,6 +50,10 @@ pub(super) async fn produce(
                 check_supported(job, &place)?;
             }
             let chunks = chunks(request.jobs)?;
+            let _turn = match &once {
+                Some(once) => Some(once.turn(&state.turns, &queue).await?),
+                None => None,
+            };
             let mut session = state.pool.session().await?;
             let told = match once {
                 None => insert_all(&mut session, &queue, &chunks).await,

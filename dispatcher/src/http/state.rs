@@ -18,6 +18,7 @@ use super::problem::Refusal;
 use super::repeat::Repeats;
 use super::roster::Roster;
 use super::tls::{self, TlsError};
+use super::turns::Turns;
 use crate::routes::Routes;
 use crate::steering::Steering;
 use tidemill_common::api::ProblemKind;
@@ -83,6 +84,7 @@ pub struct Inner {
     pub(super) roster: Arc<Roster>,
     pub(super) steering: Steering,
     pub(super) bodies: Budget,
+    pub(super) turns: Arc<Turns>,
     polls: Arc<Semaphore>,
 }
 
@@ -119,6 +121,7 @@ impl ApiState {
             roster: Arc::default(),
             steering: Steering::default(),
             bodies: Budget::new(limits.bodies_bytes),
+            turns: Arc::default(),
             polls: Arc::new(Semaphore::new(limits.polls.min(Semaphore::MAX_PERMITS))),
         })))
     }

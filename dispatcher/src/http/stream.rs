@@ -36,6 +36,10 @@ pub(super) async fn produce(
 ) -> Result<Response, Refusal> {
     let mut lines = Lines { once, ..Lines::new(body, state.limits) };
     let mut chunk = lines.chunk().await?;
+    let _turn = match &lines.once {
+        Some(once) => Some(once.turn(&state.turns, queue).await?),
+        None => None,
+    };
     let mut session = state.pool.stream_session().await?;
     let mut ends = Ends::default();
     let outcome = async {

@@ -141,6 +141,13 @@ async fn while_the_first_is_carried_out_the_second_waits_a_moment() {
         assert!(begin.elapsed() < Duration::from_secs(5), "bounded: {:?}", begin.elapsed());
         assert_eq!((answer.status, answer.retry_after.as_deref()), (409, Some("1")), "{answer:?}");
         assert!(answer.body["detail"].as_str().unwrap().contains("is being carried out"), "{answer:?}");
+        // Nor do those who wait at the same dispatcher keep its connections from others.
+        let body = json!({"type": "a"});
+        let waiting = futures_util::future::join_all((0..20).map(|_| keyed(&node, "k", &body)));
+        let (waited, other_key) = tokio::join!(waiting, keyed(&node, "m", &body));
+        assert_eq!(other_key.status, 201);
+        assert!(waited.iter().all(|said| said.status == 409 && said.retry_after.is_some()), "{waited:?}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "together: {:?}", begin.elapsed());
         // Other keys, and none, do not wait.
         assert_eq!(keyed(&other, "l", &json!({"type": "a"})).await.status, 201);
         go.send(()).unwrap();
