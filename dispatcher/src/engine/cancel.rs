@@ -8,7 +8,7 @@ use super::answer::{Answered, Reply, ReplyKind, RequestId};
 use super::cancels::{Snapshot, cancel_key};
 use super::entry::Entry;
 use super::flush::{Effect, Unit};
-use super::record::{LeaseKey, Resolution};
+use super::record::{EntryKey, LeaseKey, Resolution};
 use super::time::Micros;
 use super::window::{Held, Slot, State};
 
@@ -151,7 +151,7 @@ impl Engine {
                 }
             }
             Target::Job(job) => {
-                let is_here = self.window.iter().any(|(_, seat)| seat.entry.key.job == job);
+                let is_here = !self.targeted(call.target).is_empty();
                 let is_told = self.cancels.code(job).is_some();
                 match answer.others.as_slice() {
                     [] if answer.leased.is_empty() => self.cancels.forget(job),
@@ -171,13 +171,7 @@ impl Engine {
 
     /// Takes what is ready out of the order, and tells the others.
     fn sweep(&mut self, unit: &mut Unit, target: Target, sweep: &mut Sweep) {
-        let wanted = |entry: &Entry| match target {
-            Target::Job(job) => entry.key.job == job,
-            Target::Key(key) => cancel_key(&entry.event) == Some(key),
-        };
-        let hit: Vec<Slot> =
-            self.window.iter().filter(|(_, seat)| wanted(&seat.entry)).map(|(slot, _)| slot).collect();
-        for slot in hit {
+        for slot in self.targeted(target) {
             let Some(seat) = self.window.get(slot) else { continue };
             let job = seat.entry.key.job;
             match &seat.state {
@@ -195,6 +189,20 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// The target's entries in the window. A job that was never put again is found at once.
+    fn targeted(&self, target: Target) -> Vec<Slot> {
+        let wanted = |entry: &Entry| match target {
+            Target::Job(job) => entry.key.job == job,
+            Target::Key(key) => cancel_key(&entry.event) == Some(key),
+        };
+        if let Target::Job(job) = target
+            && let Some(slot) = self.window.find(EntryKey { job, put: 0 })
+        {
+            return vec![slot];
+        }
+        self.window.iter().filter(|(_, seat)| wanted(&seat.entry)).map(|(slot, _)| slot).collect()
     }
 
     /// Ends the next entries, into the unit.

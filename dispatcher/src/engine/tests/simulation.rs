@@ -44,6 +44,7 @@ const EVENTS: &[&str] = &[
     "result ok",
     "result stale",
     "result unavailable",
+    "slow promotion",
     "something paused",
     "tables rotated",
     "transaction committed",
@@ -85,7 +86,8 @@ fn happen(world: &mut World, step: usize) -> Checked {
             let limit = world.rng.random_range(1..5);
             world.promote(limit)?;
         }
-        190..200 => world.rotate()?,
+        190..198 => world.rotate()?,
+        198..200 => world.begin_promotion(),
         200..215 => world.end_limbo(dice % 2 == 0)?,
         215..260 => {
             let process = world.rng.random_range(0..PROCESSES);
@@ -98,7 +100,9 @@ fn happen(world: &mut World, step: usize) -> Checked {
             let wanted = [Some("a"), Some("b"), Some("queue"), None, None][world.rng.random_range(0..5)];
             world.pause(wanted);
         }
-        335..400 => {
+        335..337 => world.begin_promotion(),
+        337..345 => world.end_promotion(dice % 3 != 0)?,
+        345..400 => {
             let ms = world.rng.random_range(1..100);
             world.pass(ms);
         }
@@ -165,6 +169,7 @@ fn come_to_rest(world: &mut World) -> Checked {
         world.end_limbo(commit)?;
         world.end_work(commit)?;
         world.end_stream()?;
+        world.end_promotion(commit)?;
     }
     world.pass(3_000);
     world.audit()?;

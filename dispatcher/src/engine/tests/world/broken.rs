@@ -47,12 +47,14 @@ pub(in crate::engine::tests) enum Broken {
     CancelHitsLater,
     /// That a leased job is to end is only in the owner's memory.
     ToldNotKept,
+    /// A cancellation passes over rows of the waiting room that somebody holds.
+    HeldRowsForgotten,
     /// Cancellations are forgotten before the mark has passed what they could hit.
     CancelPrunedEarly,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 23] = [
+    pub(in crate::engine::tests) const ALL: [Self; 24] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -75,6 +77,7 @@ impl Broken {
         Self::CancellationsForgotten,
         Self::CancelHitsLater,
         Self::ToldNotKept,
+        Self::HeldRowsForgotten,
         Self::CancelPrunedEarly,
     ];
 }

@@ -84,6 +84,10 @@ impl Database {
         let mut others = Vec::new();
         jobs.retain(|job| !self.dead.contains(job));
         for job in jobs {
+            let is_held = self.waiting.get(&job).is_some_and(|row| row.locked.is_some_and(|by| by != xid));
+            if is_held && self.broken == Some(Broken::HeldRowsForgotten) {
+                continue;
+            }
             match self.waiting.get(&job) {
                 Some(row) if row.lease.is_some() && row.due > at => leased.push(job),
                 Some(row) if row.locked.is_none_or(|locker| locker == xid) => {

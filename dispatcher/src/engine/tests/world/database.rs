@@ -141,8 +141,13 @@ impl Database {
         self.next_xid - 1
     }
 
-    pub(in crate::engine::tests) fn insert(&mut self, mut row: LogRow) {
+    pub(in crate::engine::tests) fn insert(&mut self, row: LogRow) {
         let xid = self.commit();
+        self.insert_by(xid, row);
+    }
+
+    /// A row of this transaction, which commits now.
+    pub(super) fn insert_by(&mut self, xid: i64, mut row: LogRow) {
         row.txid = xid;
         self.log.push(Logged { row, tick: None, xid, table: self.table });
     }

@@ -62,6 +62,8 @@ pub(super) struct World {
     limbo: Vec<Limbo>,
     works: Vec<Work>,
     streams: Vec<Stream>,
+    /// Promotions that are not committed, and their jobs.
+    promotions: Vec<(i64, Vec<i64>)>,
     /// Leases that workers know, oldest first.
     leases: Vec<Lease>,
     /// What each numbered grab got, and the owner's epoch.
@@ -118,6 +120,7 @@ impl World {
             limbo: Vec::new(),
             works: Vec::new(),
             streams: Vec::new(),
+            promotions: Vec::new(),
             leases: Vec::new(),
             told: HashMap::new(),
             numbers: [0; work::WORKERS],
@@ -221,6 +224,27 @@ impl World {
         }
         self.note(|| format!("{count} jobs are promoted"));
         Ok(count)
+    }
+
+    /// The ticker has taken rows to put them into the log, and takes its time.
+    pub(super) fn begin_promotion(&mut self) {
+        let limit = self.rng.random_range(1..4);
+        if let Some((xid, jobs)) = self.db.begin_promote(limit) {
+            self.note(|| format!("the promotion of {jobs:?} begins"));
+            self.promotions.push((xid, jobs));
+        }
+    }
+
+    pub(super) fn end_promotion(&mut self, commit: bool) -> Checked {
+        if self.promotions.is_empty() {
+            return Ok(());
+        }
+        let (xid, jobs) = self.promotions.remove(0);
+        self.note(|| format!("the promotion of {jobs:?} commits: {commit}"));
+        if commit {
+            self.saw("slow promotion");
+        }
+        self.db.end_promote(xid, &jobs, commit, &mut self.truth)
     }
 
     pub(super) fn rotate(&mut self) -> Checked {
@@ -409,6 +433,7 @@ impl World {
         self.limbo.clear();
         self.works.clear();
         self.streams.clear();
+        self.promotions.clear();
         self.db.crash();
         self.owners.clear();
     }

@@ -386,6 +386,40 @@ impl Database {
         types
     }
 
+    /// `tidemill.promote_due` that has taken rows and is not committed: its transaction, and the jobs.
+    pub(in crate::engine::tests) fn begin_promote(&mut self, limit: usize) -> Option<(i64, Vec<i64>)> {
+        let due = |row: &Waiting| row.due <= self.now && row.locked.is_none();
+        let jobs: Vec<i64> =
+            self.waiting.iter().filter(|(_, row)| due(row)).map(|(job, _)| *job).take(limit).collect();
+        if jobs.is_empty() {
+            return None;
+        }
+        let xid = self.begin();
+        for job in &jobs {
+            if let Some(row) = self.waiting.get_mut(job) {
+                row.locked = Some(xid);
+            }
+        }
+        Some((xid, jobs))
+    }
+
+    /// It commits, or not.
+    pub(in crate::engine::tests) fn end_promote(
+        &mut self,
+        xid: i64,
+        jobs: &[i64],
+        commit: bool,
+        truth: &mut Truth,
+    ) -> Checked {
+        for job in jobs.iter().filter(|_| commit) {
+            let Some(row) = self.waiting.remove(job) else { continue };
+            truth.promoted(*job, row.put, self.now, row.lease.is_some())?;
+            let attempts_kept = self.broken != Some(Broken::AttemptsForgotten);
+            self.insert_by(xid, row.log_row(*job, attempts_kept));
+        }
+        self.end(xid)
+    }
+
     /// `tidemill.promote_due`
     pub(in crate::engine::tests) fn promote(&mut self, limit: usize, truth: &mut Truth) -> Checked<usize> {
         let free = |row: &Waiting| row.locked.is_none() || self.broken == Some(Broken::PromoteIgnoresLocks);
