@@ -1,7 +1,5 @@
 //! Pausing in the database: what is remembered, and what of the parked jobs comes back meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
-
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
