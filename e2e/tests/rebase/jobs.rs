@@ -27,6 +27,15 @@ async fn done_jobs_stay_done_and_the_others_are_done() {
     for job in &granted[..2] {
         assert_eq!(jobs.complete(&worker, lease(job)).await.unwrap(), "ok");
     }
+    // A cancellation that has not met its job when the dump is made; what carries the key later is another matter.
+    let keyed = |n: i64| {
+        format!("select tidemill.insert_job('{QUEUE}', 't', '{{\"n\": {n}}}', '{{\"cancel_key\": 42}}')")
+    };
+    let client = jobs.database.client().await;
+    run(&client, &keyed(8)).await;
+    let cancel = "insert into tidemill.cancellation select queue_id, 42, 1, txid_current_snapshot(), now() from tidemill.job_queue";
+    run(&client, cancel).await;
+    drop(client);
     let dump = original.directory().join("dump").display().to_string();
     program(&original, "pg_dump", jobs.database.name(), &["--format=custom", "--file", &dump]);
     drop(jobs);
@@ -36,6 +45,7 @@ async fn done_jobs_stay_done_and_the_others_are_done() {
     program(&new, "pg_restore", restored.name(), &[&dump]);
     let client = restored.client().await;
     run(&client, &format!("select tidemill.insert_job('{QUEUE}', 't', '{{\"n\": 7}}')")).await;
+    run(&client, &keyed(9)).await;
     let take =
         "select tidemill.owner_take(queue_id, 1, gen_random_uuid(), 'x', 1000) from tidemill.job_queue";
     refused(&client, take).await;
@@ -47,7 +57,7 @@ async fn done_jobs_stay_done_and_the_others_are_done() {
     let dispatcher = Service::start("tidemill-dispatcher", &settings, &[]).await.unwrap();
     let worker = Client::new(dispatcher.http_address());
     let mut rest = BTreeSet::new();
-    let wanted: BTreeSet<i64> = (1..=7).filter(|n| !done.contains(n)).collect();
+    let wanted: BTreeSet<i64> = (1..=9).filter(|n| !done.contains(n) && *n != 8).collect();
     wait_for("the rest", Duration::from_secs(30), async || {
         for job in worker.grab(QUEUE, 10, 20_000, 1_000).await.ok()? {
             assert!(rest.insert(number(&job)), "twice: {job}");
