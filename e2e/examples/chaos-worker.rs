@@ -1,18 +1,19 @@
 //! The worker of the chaos test: writes down every lease it works under and every answer it hears, so that the test can
 //! compare both with the journal. What it does with a job is decided by the job alone; some are replaced by others, in a
-//! stream.
+//! stream, and some are completed in a transaction of its own, without a look at the time.
 //!
 //! ```text
 //! chaos-worker QUEUE DATABASE-URL DISPATCHER-URL…
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use reqwest::StatusCode;
+use futures_util::{StreamExt, stream};
+use reqwest::{Body, StatusCode};
 use serde_json::{Value, json};
 use tidemill_common::{
-    db::{Session, Target, TargetOptions, Type},
+    db::{DbError, Session, Target, TargetOptions, Type},
     lease::Lease,
 };
 use tokio::time::{Interval, interval};
@@ -22,6 +23,8 @@ use uuid::Uuid;
 const LEASE_MS: u64 = 1_500;
 /// Between two requests, also failed ones.
 const PACE: Duration = Duration::from_millis(20);
+/// So many of these are longer than a lease.
+const TOO_LONG: usize = 90;
 
 const KEEP_EFFECTS: &str = "
     insert into public.effect (job, attempt, epoch, number, worker)
@@ -39,6 +42,7 @@ struct Worker {
     dispatchers: Vec<String>,
     /// The dispatcher that answered last.
     current: usize,
+    grabs: u64,
     instance: Uuid,
     books: Session,
     pace: Interval,
@@ -60,6 +64,7 @@ async fn main() -> Result<()> {
         queue,
         dispatchers: arguments.collect(),
         current: 0,
+        grabs: 0,
         instance: Uuid::new_v4(),
         books: Session::new(Arc::new(target), "chaos-worker"),
         pace: interval(PACE),
@@ -83,7 +88,9 @@ impl Worker {
             self.replaced.pop();
         }
         let results: Vec<Value> = self.open.iter().map(result).collect();
-        let request = json!({"queues": [self.queue], "max": 7, "wait_ms": 200, "lease_ms": LEASE_MS, "results": results,
+        self.grabs += 1;
+        let transactional = self.grabs.is_multiple_of(3);
+        let request = json!({"queues": [self.queue], "max": 7, "transactional": transactional, "wait_ms": 200, "lease_ms": LEASE_MS, "results": results,
                              "worker": {"instance": self.instance, "host": "chaos", "pid": std::process::id()}});
         let url = format!("{}/v1/grab", self.dispatchers[self.current]);
         let answer = self.http.post(url).json(&request).send().await?;
@@ -96,8 +103,19 @@ impl Worker {
     /// Streams the jobs that are to exist instead of this one, until there is an answer.
     async fn replace(&mut self, lease: Lease) -> Result<()> {
         let url = format!("{}/v1/leases/{lease}/replace", self.dispatchers[self.current]);
-        let request =
-            self.http.post(url).header("content-type", "application/x-ndjson").body(children(&lease));
+        let mut lines = children(&lease);
+        // Of some the rest comes when the lease has ended.
+        let late = lines.split_off(if is_slow(&lease) { lines.len() / 2 } else { lines.len() });
+        let mut pace = interval(PACE);
+        let rest = stream::once(async move {
+            for _ in 0..late.len().min(TOO_LONG) {
+                pace.tick().await;
+            }
+            Ok(late)
+        });
+        let body = stream::once(async { Ok::<_, Infallible>(lines) }).chain(rest);
+        let request = self.http.post(url).header("content-type", "application/x-ndjson");
+        let request = request.body(Body::wrap_stream(body));
         let answer = request.send().await?;
         let status = answer.status();
         let answer: Value = answer.json().await?;
@@ -139,11 +157,31 @@ impl Worker {
             done.extend(decide(&lease, job["type"] == "child").map(|outcome| (lease, outcome)));
         }
         self.keep(KEEP_EFFECTS, rows).await;
-        let (replaced, open): (Vec<_>, Vec<_>) =
-            done.into_iter().partition(|(_, outcome)| *outcome == "replace");
-        self.open.extend(open);
-        self.replaced.extend(replaced.into_iter().map(|(lease, _)| lease));
+        for (lease, outcome) in done {
+            match outcome {
+                "replace" => self.replaced.push(lease),
+                "complete" if lease.transactional => self.complete(lease).await,
+                _ => self.open.push((lease, outcome)),
+            }
+        }
         Ok(())
+    }
+
+    /// Completes a job together with its entry in the ledger, unless its lease has ended.
+    async fn complete(&mut self, lease: Lease) {
+        for _ in 0..if is_slow(&lease) { TOO_LONG } else { 0 } {
+            self.pace.tick().await;
+        }
+        loop {
+            match transact(&mut self.books, lease).await {
+                Ok(()) => return,
+                Err(error) if error.code().is_some_and(|code| code.code() == "TM002") => return,
+                // It may be committed; then the lease is gone.
+                Err(error) => eprintln!("{error}"),
+            }
+            self.books.close();
+            self.pace.tick().await;
+        }
     }
 
     /// Writes rows down, however long the database is away: then their leases end, which the answers will say.
@@ -160,6 +198,17 @@ impl Worker {
     }
 }
 
+async fn transact(session: &mut Session, lease: Lease) -> Result<(), DbError> {
+    let mut tx = session.begin("complete a job").await?;
+    let entry = "insert into public.ledger (job, epoch, number) values ($1, $2, $3)";
+    let params =
+        [(&lease.job as _, Type::INT8), (&lease.epoch as _, Type::INT8), (&lease.number as _, Type::INT8)];
+    tx.execute("write the ledger", entry, &params).await?;
+    let complete = format!("select tidemill.complete_job('{lease}')");
+    tx.execute("complete", &complete, &[]).await?;
+    tx.commit().await
+}
+
 /// Most jobs are completed; some fail once, some always, some are given up, of some the first lease is let go by, and
 /// some are replaced.
 fn decide(lease: &Lease, is_child: bool) -> Option<&'static str> {
@@ -170,6 +219,11 @@ fn decide(lease: &Lease, is_child: bool) -> Option<&'static str> {
         (40..46, _) if !is_child => Some("replace"),
         _ => Some("complete"),
     }
+}
+
+/// Is the job's first lease to end before the worker does?
+fn is_slow(lease: &Lease) -> bool {
+    (lease.job % 200 == 144 || lease.job % 100 == 50) && lease.attempt == 1
 }
 
 /// A few jobs, and sometimes more than are inserted at a time. One of them is ready; nobody is to work on the rest.

@@ -93,6 +93,10 @@ async fn a_key_that_is_none_is_named() {
         node.request(Method::POST, JOBS).header("idempotency-key", "a").header("idempotency-key", "b");
     said(twice.json(&json!({"type": "a"})).send().await.unwrap()).await.problem(400, "invalid-request");
     assert_eq!(in_log(&mut world).await, 0);
+    let document = node.get("/openapi.json").await.good();
+    let parameters = &document["paths"]["/v1/queues/{queue}/jobs"]["post"]["parameters"];
+    let header = parameters.as_array().unwrap().iter().find(|one| one["in"] == "header").unwrap();
+    assert_eq!((&header["name"], &header["required"]), (&json!("Idempotency-Key"), &json!(false)));
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ pub(crate) async fn all_jobs(session: &mut Session) -> Result<BTreeSet<i64>> {
 /// How the jobs ended, by the way they did.
 pub(crate) type Ends = BTreeMap<&'static str, usize>;
 
-/// Compares everything; says how the jobs ended.
-pub(crate) async fn balance(session: &mut Session, acknowledged: &[i64]) -> Result<Ends> {
+/// Compares everything; says how the jobs ended, and what else there was.
+pub(crate) async fn balance(session: &mut Session, acknowledged: &[i64]) -> Result<(Ends, String)> {
     let mut journal = Journal::read(session).await?;
     let jobs = all_jobs(session).await?;
     let mut faults = std::mem::take(&mut journal.faults);
@@ -49,12 +49,12 @@ pub(crate) async fn balance(session: &mut Session, acknowledged: &[i64]) -> Resu
     for (_, what) in journal.ends.values().flatten() {
         *ends.entry(what).or_default() += 1;
     }
-    println!(
+    let summary = format!(
         "{} jobs, {} acknowledged: {ends:?}; {effects} effects; answers {answers:?}",
         jobs.len(),
         acknowledged.len()
     );
-    Ok(ends)
+    Ok((ends, summary))
 }
 
 /// Who is dead by the journal is among the dead letters, with a reason.

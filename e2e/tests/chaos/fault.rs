@@ -12,13 +12,16 @@ pub(crate) enum Fault {
     KillDispatcher(usize),
     KillTicker(usize),
     KillWorker(usize),
-    /// `pg_terminate_backend` on one of the dispatchers' connections: the draw among those there are.
+    /// `pg_terminate_backend` on a connection of a dispatcher or a transactional worker: the draw among those there are.
     KillBackend(usize),
     /// SIGSTOP of the owner until another one has the queue, then SIGCONT.
     FreezeOwner,
     /// A flush of the owner is held up in the server, and let go when the queue has been taken over: only the fence is
     /// left to refuse it.
     HoldFlush,
+    /// The transactional workers are frozen in the middle of a transaction, until their leases have ended and the jobs are
+    /// somebody else's.
+    FreezeLedgers,
     /// An immediate stop of PostgreSQL, and a start.
     CrashDatabase,
     /// The next owner dies at this point, or hears an error there although it was executed.
@@ -39,7 +42,7 @@ const POINTS: [(&str, bool, u32); 8] = [
 
 impl Fault {
     pub(crate) fn draw(rng: &mut StdRng) -> Fault {
-        match rng.random_range(0..20) {
+        match rng.random_range(0..21) {
             0..2 => Fault::KillOwner,
             2 => Fault::KillDispatcher(rng.random_range(0..2)),
             3 => Fault::KillTicker(rng.random_range(0..2)),
@@ -48,6 +51,7 @@ impl Fault {
             8..10 => Fault::FreezeOwner,
             10 => Fault::CrashDatabase,
             11..13 => Fault::HoldFlush,
+            13 => Fault::FreezeLedgers,
             _ => {
                 let (point, unheard, most) = *POINTS.choose(rng).expect("points");
                 let passes = match rng.random_range(0..=most) {
@@ -79,6 +83,7 @@ impl Fault {
             Fault::KillBackend(draw) => kill_backend(fleet, *draw).await,
             Fault::FreezeOwner => freeze(fleet).await?,
             Fault::HoldFlush => hold_flush(fleet).await?,
+            Fault::FreezeLedgers => freeze_ledgers(fleet).await?,
             Fault::CrashDatabase => {
                 fleet.cluster.stop_immediate()?;
                 fleet.cluster.start()?;
@@ -98,9 +103,9 @@ impl Fault {
 
 async fn kill_backend(fleet: &Fleet, draw: usize) {
     let mut session = fleet.jobs.session("tidemill-test");
-    wait_for("a connection of a dispatcher to end", PATIENCE, async || {
+    wait_for("a connection to end", PATIENCE, async || {
         let list = "select pid from pg_stat_activity
-                     where application_name like 'tidemill-dispatcher%' and datname = current_database()
+                     where application_name ~ '^(tidemill-dispatcher|chaos-ledger)' and datname = current_database()
                      order by pid";
         let pids = retried(&mut session, async |s| s.query("list backends", list, &[]).await).await?;
         let pid: i32 = pids.get(draw % pids.len().max(1))?.get(0);
@@ -152,6 +157,40 @@ async fn hold_flush(fleet: &Fleet) -> Result<()> {
     .await;
     fence.commit().await?;
     fleet.dispatchers.iter().for_each(Service::cont);
+    Ok(())
+}
+
+/// Holds them up in the server, so that they do not see the time pass before they go on.
+async fn freeze_ledgers(fleet: &Fleet) -> Result<()> {
+    let mut session = fleet.jobs.session("tidemill-test");
+    let mut hold = session.begin("hold the ledger").await?;
+    hold.execute("lock the ledger", "lock table public.ledger in share mode", &[]).await?;
+    let mut other = fleet.jobs.session("tidemill-test");
+    let waits = "select 1 from pg_stat_activity
+                  where application_name = 'chaos-ledger' and wait_event_type = 'Lock' limit 1";
+    wait_for("a transaction that waits", PATIENCE, async || {
+        retried(&mut other, async |s| s.query_opt("look for one", waits, &[]).await).await?.map(drop)
+    })
+    .await;
+    let ledgers: Vec<&Service> = fleet
+        .workers
+        .iter()
+        .zip(PROGRAMS)
+        .filter_map(|(worker, program)| (program == "chaos-ledger").then_some(worker))
+        .collect();
+    ledgers.iter().for_each(|worker| worker.stop());
+    let pids: Vec<String> = ledgers.iter().map(|worker| worker.pid().to_string()).collect();
+    let held = format!(
+        "select 1 from tidemill.waiting where kind = 'leased' and holder ->> 'pid' in ('{}') limit 1",
+        pids.join("', '")
+    );
+    wait_for("the end of their leases", PATIENCE, async || {
+        let lease = retried(&mut other, async |s| s.query_opt("look for leases", &held, &[]).await).await?;
+        lease.is_none().then_some(())
+    })
+    .await;
+    hold.commit().await?;
+    ledgers.iter().for_each(|worker| worker.cont());
     Ok(())
 }
 

@@ -55,8 +55,8 @@ async fn nothing_is_lost_and_nothing_stale_is_accepted() -> Result<()> {
         journal.has_ended(&jobs).then_some(())
     })
     .await;
-    let ends = balance(&mut session, &acknowledged).await?;
-    println!("{:?}", begin.elapsed());
+    let (ends, summary) = balance(&mut session, &acknowledged).await?;
+    println!("{:?}: {summary}", begin.elapsed());
     for what in ["complete", "ledger", "replace"] {
         ensure!(cycles < CYCLES || ends.contains_key(what), "no job ended as {what}");
     }
