@@ -28,7 +28,7 @@ pub enum Command {
     /// Jobs that are to end.
     Cancel { request: RequestId, target: Target, code: i32, reply: Reply<Answered> },
     /// What is paused from now on.
-    Pause { paused: Paused, reply: Reply<Paused> },
+    Pause { request: RequestId, paused: Paused, reply: Reply<Answered> },
     /// That stream is committed: so many jobs.
     Streamed { lease: Lease, count: u64 },
     /// Nobody knows whether something was committed: take the queue over again.
@@ -133,12 +133,13 @@ impl QueueHandle {
         self.ask(|request, reply| Command::Cancel { request, target, code, reply }).await
     }
 
-    /// Nothing else than this is paused from now on, unless the owner knows of a later order: what is.
+    /// Nothing else than this is paused from now on, unless the owner knows of a later order: answered when no more of it
+    /// is handed out.
     ///
     /// # Errors
     /// [`Unavailable`]
-    pub async fn pause(&self, paused: Paused) -> Result<Paused, Unavailable> {
-        self.ask(|_, reply| Command::Pause { paused, reply }).await
+    pub async fn pause(&self, paused: Paused) -> Result<Answered, Unavailable> {
+        self.ask(|request, reply| Command::Pause { request, paused, reply }).await
     }
 
     /// The stream of a lease is committed. A server that is gone reads it in the journal.
@@ -229,12 +230,12 @@ impl Unread for Answered {
             | Self::Heartbeat(_)
             | Self::Lent { .. }
             | Self::Cancelled { .. }
+            | Self::Paused
             | Self::Refused(_) => Vec::new(),
         }
     }
 }
 
-impl Unread for Paused {}
 impl Unread for Looked {}
 impl Unread for Box<Listing> {}
 impl Unread for Shown {}

@@ -31,6 +31,8 @@ pub enum Answered {
     Lent { decided: Decided, epoch: i64 },
     /// How many jobs a cancellation has ended, and how many handlers hear of it.
     Cancelled { cancelled: u64, told: u64 },
+    /// What was paused is not handed out any more.
+    Paused,
     /// The database refused the request's data; nothing of it happened.
     Refused(String),
 }
@@ -100,6 +102,7 @@ pub(super) enum ReplyKind {
     Lent(Loan),
     Cancel(Call),
     Sweep(Sweep),
+    Pause,
 }
 
 /// The answer to a stream that asks for its lease, as far as it is known before the commit.

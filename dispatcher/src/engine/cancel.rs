@@ -24,14 +24,6 @@ pub enum Target {
     Key(i64),
 }
 
-/// One of `cancel` of `tidemill.journal_write`.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct CancelItem {
-    #[serde(flatten)]
-    which: Which,
-    code: i32,
-}
-
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Which {
@@ -39,18 +31,20 @@ enum Which {
     Key(i64),
 }
 
-/// The same with the time of the call's first flush.
+/// One of `cancel` of `tidemill.journal_write`.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct CancelCall {
+pub(super) struct CancelItem {
     #[serde(flatten)]
-    item: CancelItem,
+    which: Which,
+    code: i32,
+    /// The time of the call's first flush.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<i64>,
 }
 
-impl CancelCall {
+impl CancelItem {
     fn of_job(job: i64, code: i32) -> Self {
-        Self { item: CancelItem { which: Which::Job(job), code }, since: None }
+        Self { which: Which::Job(job), code, since: None }
     }
 }
 
@@ -113,14 +107,14 @@ impl Engine {
             Target::Key(key) => Which::Key(key),
         };
         let mut unit = Unit::default();
-        unit.cold.cancel.push(CancelCall { item: CancelItem { which, code: call.code }, since: call.since });
+        unit.cold.cancel.push(CancelItem { which, code: call.code, since: call.since });
         unit.reply = Some(Reply { request, kind: ReplyKind::Cancel(call) });
         self.submit(unit);
     }
 
     /// What the waiting room said of one item, whoever asked.
-    pub(super) fn cancel_answered(&mut self, call: &CancelCall, answer: &CancelAnswer) {
-        let CancelItem { which, code } = call.item;
+    pub(super) fn cancel_answered(&mut self, item: &CancelItem, answer: &CancelAnswer) {
+        let CancelItem { which, code, .. } = *item;
         match which {
             Which::Job(job) if answer.gone > 0 => self.cancels.ended(job),
             Which::Job(_) => {}
@@ -185,7 +179,7 @@ impl Engine {
                 // Of one that is on its way into the waiting room, the row there will say what it is.
                 State::Granting(_) | State::Leased(..) | State::Finishing(_) | State::Moving(_) => {
                     self.cancels.tell(job, sweep.code);
-                    unit.cold.cancel.push(CancelCall::of_job(job, sweep.code));
+                    unit.cold.cancel.push(CancelItem::of_job(job, sweep.code));
                 }
             }
         }
@@ -221,11 +215,11 @@ impl Engine {
         &mut self,
         request: RequestId,
         mut sweep: Sweep,
-        asked: impl Iterator<Item = (CancelCall, CancelAnswer)>,
+        asked: impl Iterator<Item = (CancelItem, CancelAnswer)>,
     ) -> Option<Answered> {
         let mut unit = Unit::default();
-        for (call, answer) in asked {
-            let Which::Job(job) = call.item.which else { continue };
+        for (item, answer) in asked {
+            let Which::Job(job) = item.which else { continue };
             if answer.gone > 0 {
                 sweep.sum.cancelled += 1;
             } else if self.cancels.code(job).is_some() {
@@ -253,7 +247,8 @@ impl Engine {
             | ReplyKind::Grab { .. }
             | ReplyKind::Results(_)
             | ReplyKind::Heartbeat(_)
-            | ReplyKind::Lent(_) => {}
+            | ReplyKind::Lent(_)
+            | ReplyKind::Pause => {}
         }
     }
 
@@ -296,7 +291,7 @@ impl Engine {
     /// A job that is being cancelled goes on in the waiting room: there, too, it must be known.
     pub(super) fn cancel_there(&self, unit: &mut Unit, job: i64) {
         if let Some(code) = self.cancels.code(job) {
-            unit.cold.cancel.push(CancelCall::of_job(job, code));
+            unit.cold.cancel.push(CancelItem::of_job(job, code));
         }
     }
 

@@ -191,8 +191,8 @@ impl Engine {
                 }
             }
         }
-        for (call, answer) in unit.cold.cancel.iter().zip(&cold.cancel) {
-            self.cancel_answered(call, answer);
+        for (item, answer) in unit.cold.cancel.iter().zip(&cold.cancel) {
+            self.cancel_answered(item, answer);
         }
         for pruned in &cold.prune {
             self.cancels.pruned(pruned);
@@ -229,6 +229,7 @@ impl Engine {
                 Answered::Heartbeat(leases.into_iter().map(|beat| self.beaten(beat, cold)).collect())
             }
             ReplyKind::Lent(loan) => Answered::Lent { decided: self.lent(loan, cold), epoch: self.epoch },
+            ReplyKind::Pause => Answered::Paused,
             ReplyKind::Cancel(call) => {
                 return self.declared(request, call, &cold.cancel.pop_front().unwrap_or_default(), at);
             }

@@ -7,7 +7,7 @@ use tidemill_common::id::QueueName;
 use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
-use super::cancel::{CancelCall, Cancelled};
+use super::cancel::{CancelItem, Cancelled};
 use super::cancels::cancel_key;
 use super::entry::{Entry, Event};
 use super::finish::Said;
@@ -46,7 +46,7 @@ pub(super) struct Cold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) again: Vec<WaitingLease>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) cancel: Vec<CancelCall>,
+    pub(super) cancel: Vec<CancelItem>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) cancelled: Vec<Cancelled>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::Engine;
+use super::answer::{Reply, ReplyKind, RequestId};
 use super::entry::{Entry, Event};
+use super::flush::Unit;
 
 /// What of a queue is paused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,8 +57,14 @@ impl Engine {
         self.window.paused()
     }
 
-    /// From now on this is paused, and nothing else; an older reading than the last one is ignored. What is granted in the
-    /// flush under way is leased.
+    /// As [`Engine::pause`]; answered when what was granted before is committed, too.
+    pub fn order_pause(&mut self, request: RequestId, paused: Paused) {
+        self.pause(paused);
+        let reply = Some(Reply { request, kind: ReplyKind::Pause });
+        self.submit(Unit { reply, ..Unit::default() });
+    }
+
+    /// From now on this is paused, and nothing else; an older reading than the last one is ignored.
     pub fn pause(&mut self, paused: Paused) {
         if paused.number <= self.window.paused().number {
             return;

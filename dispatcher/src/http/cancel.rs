@@ -131,7 +131,13 @@ async fn cancel(route: &Route, queue: &str, target: Target, code: i32) -> Result
             Ok(body::ok(CancelAnswer { cancelled, told }).into_response())
         }
         Ok(Answered::Refused(why)) => Err(Refusal::fault("", why)),
-        Ok(Answered::Grab { .. } | Answered::Results(_) | Answered::Heartbeat(_) | Answered::Lent { .. })
+        Ok(
+            Answered::Grab { .. }
+            | Answered::Results(_)
+            | Answered::Heartbeat(_)
+            | Answered::Lent { .. }
+            | Answered::Paused,
+        )
         | Err(_) => Err(nobody(queue)),
     }
 }

@@ -139,7 +139,8 @@ async fn here(handle: &QueueHandle, items: &[(NamedLease, Outcome)]) -> Vec<Verd
                 | Answered::Grab { .. }
                 | Answered::Heartbeat(_)
                 | Answered::Lent { .. }
-                | Answered::Cancelled { .. },
+                | Answered::Cancelled { .. }
+                | Answered::Paused,
             )
             | Err(_) => {}
         }

@@ -172,7 +172,8 @@ impl Worker<'_> {
                 Answered::Results(_)
                 | Answered::Heartbeat(_)
                 | Answered::Lent { .. }
-                | Answered::Cancelled { .. },
+                | Answered::Cancelled { .. }
+                | Answered::Paused,
             )
             | Err(_) => Err(nobody(source.name.as_str())),
         }
@@ -298,7 +299,8 @@ impl Worker<'_> {
                 Answered::Results(_)
                 | Answered::Heartbeat(_)
                 | Answered::Lent { .. }
-                | Answered::Cancelled { .. },
+                | Answered::Cancelled { .. }
+                | Answered::Paused,
             )
             | Err(_) => Err(nobody(name.as_str())),
         }

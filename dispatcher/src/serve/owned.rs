@@ -155,9 +155,9 @@ impl Owned {
                 self.replies.insert(request, reply);
                 self.engine.cancel(request, target, code);
             }
-            Command::Pause { paused, reply } => {
-                self.engine.pause(paused);
-                drop(reply.send(self.engine.paused().clone()));
+            Command::Pause { request, paused, reply } => {
+                self.replies.insert(request, reply);
+                self.engine.order_pause(request, paused);
             }
             Command::Streamed { lease, count } => self.engine.streamed(&lease, count),
             Command::Doubt => self.doubted = true,

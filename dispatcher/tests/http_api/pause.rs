@@ -111,6 +111,13 @@ async fn a_new_owner_knows_and_whoever_hears_of_it_otherwise() {
         (world.count(free).await == 1).then_some(())
     })
     .await;
+    // Nobody owns it now: whoever is asked writes it down.
+    let stranger = world.node(&[]).await;
+    let said = said_paused(pause(&stranger, json!({"keys": ["tenant-9"]})).await);
+    assert_eq!(said, (false, json!(["a"]), json!(["tenant-9"])));
+    resume(&stranger, json!({"keys": ["tenant-9"]})).await.good();
+    let cancel = stranger.post("/v1/queues/mail/cancel", json!({"cancel_key": "1"})).await;
+    cancel.problem(503, "unavailable");
     let mut node = world.node(&["mail"]).await;
     produce(&mut world, &node).await;
     assert_eq!(grabbed(&node, 0).await, ["2"]);

@@ -127,3 +127,20 @@ fn of_a_type_some_of_whose_keys_are_paused_the_others_come_back() {
     let flushed = rig.take().unwrap();
     assert_eq!(cold(&flushed, "unpark", "without"), [&serde_json::Value::Null]);
 }
+
+#[test]
+fn an_order_is_answered_after_what_was_granted_before() {
+    let mut rig = Rig::ready(&["a", "a"]);
+    rig.start_grab(Grab { max: 1, ..plain() });
+    let request = rig.request();
+    rig.engine.order_pause(request, whole(1));
+    rig.start_grab(plain());
+    assert!(rig.answers().is_empty());
+    rig.settle();
+    let answers: Vec<Answered> = rig.answers().into_iter().map(|(_, answered)| answered).collect();
+    assert!(
+        matches!(&answers[..], [Answered::Grab { jobs: one, .. }, Answered::Paused, Answered::Grab { jobs: none, .. }]
+            if one.len() == 1 && none.is_empty()),
+        "{answers:?}"
+    );
+}
