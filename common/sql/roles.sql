@@ -82,7 +82,7 @@ begin
                 json_row,url_row,urlencode,sql_insert,sql_update,sql_where,override,bind_columns,leading_comment,evaluate}'),
             ('pgq_admin', 'pgq', '{*}'),
             ('pgq_admin', 'tidemill', '{require_identity,record_identity,require_read_committed,rotate,event_tables}'),
-            ('tidemill_producer', 'tidemill', '{insert_job,insert_jobs,insert_events}'),
+            ('tidemill_producer', 'tidemill', '{insert_job,insert_jobs,insert_unique_jobs,insert_events}'),
             ('tidemill_worker', 'tidemill', '{complete_job,complete_jobs}'),
             ('tidemill_ticker', 'tidemill', '{tick_look,tick_pass,tick_status,rotate,promote_due,hold_ticker,
                 release_ticker,confirm_ticks,ticker_pass,ticker_due,ticker_rotate,ticker_rotated,ticker_forget,witness_tick,maintain_tasks,
@@ -93,7 +93,7 @@ begin
             ('pgq_admin', 'tidemill', '{create_job_queue,pause_queue,dispatch_paused,redrive_dead,purge_dead,doubt_ticks,rebase_plan,rebase_queue,rebase_done,
                 rebase_doubtful,rebased_marks,source_positions,moved_among,rebase_position}'),
             ('tidemill_dispatcher', 'tidemill', '{dispatch_queues,owner_take,owner_renew,owner_release,owner_evict,read_journal,
-                read_range,read_ahead,read_cancellations,has_origins,read_origins,parked_types,journal_write,finish_stream,stream_jobs,create_job_queue,pause_queue,dispatch_paused,insert_jobs,first_answer,keep_answer,queue_counts,job_details,job_failures,job_origin,
+                read_range,read_ahead,read_cancellations,has_origins,read_origins,parked_types,journal_write,finish_stream,stream_jobs,create_job_queue,pause_queue,dispatch_paused,insert_jobs,insert_unique_jobs,first_answer,keep_answer,queue_counts,job_details,job_failures,job_origin,
                 list_dead,list_waiting,list_leased,waiting_leases,redrive_dead,purge_dead,steer_worker,steered_workers}'),
             ('tidemill_monitor', 'tidemill', '{tick_status,dispatch_paused,rotation_obstacles,event_origin,queue_counts,job_details,job_failures,job_origin,
                 list_dead,list_waiting,list_leased,waiting_leases,steered_workers}')

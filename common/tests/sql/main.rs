@@ -26,3 +26,4 @@ mod steer;
 mod support;
 mod tick;
 mod triggers;
+mod unique;

@@ -1,6 +1,6 @@
 -- Function: tidemill.drop_job_queue(queue_id)
 --
---   Removes everything of a job queue that is not pgq's: journal, waiting room, dead
+--   Removes everything of a job queue that is not pgq's: journal, waiting room, unique keys, dead
 --   letters, failures, owner. pgq.drop_queue calls it; the queue itself stays.
 --
 -- Returns: 1 - removed, 0 - it was no job queue
@@ -25,6 +25,7 @@ begin
         execute format('drop table tidemill.%I', v_table);
     end loop;
     delete from tidemill.waiting w where w.queue_id = i_queue_id;
+    delete from tidemill.unique_key u where u.queue_id = i_queue_id;
     delete from tidemill.dead d where d.queue_id = i_queue_id;
     delete from tidemill.failure f where f.queue_id = i_queue_id;
     return 1;

@@ -4,11 +4,11 @@
 --   commits, and never if it rolls back.
 --
 -- Parameters: i_jobs - JSON array of {"type", "args", "options"}; options as stored in
---   ev_extra1: {"run_at": RFC 3339, "delay_ms": n, "max_attempts": n, "cancel_key": "n"}. A job with run_at
---   or delay_ms goes to the waiting room, every other one straight into the log.
--- Returns: one job id (decimal) per job, in the order given
+--   ev_extra1: {"run_at": RFC 3339, "delay_ms": n, "max_attempts": n, "cancel_key": "n", "unique": {"key": text}}. A job
+--   with run_at or delay_ms goes to the waiting room, every other one straight into the log.
+-- Returns: one job id (decimal) per job, in the order given; of one whose unique key is held, the id of the job that is there
 -- Errors: TM004 when the queue is not a job queue; 22023 when a job has no type
--- Who: pgq_writer, tidemill_producer. Locks: none beyond the rows it inserts.
+-- Who: pgq_writer, tidemill_producer. Locks: none beyond the rows it inserts; with unique keys see insert_unique_jobs.
 create or replace function tidemill.insert_jobs(i_queue text, i_jobs jsonb)
 returns setof text
 language plpgsql
@@ -20,6 +20,7 @@ declare
     v_seq      regclass;
     v_table    text;
     v_delayed  bool;
+    v_unique   bool;
 begin
     -- The transaction id first, the name of the current event table in a later statement:
     -- then no rotation can miss these rows (see ARCHITECTURE.md, a rotation).
@@ -41,10 +42,15 @@ begin
     if exists (select 1 from jsonb_array_elements(i_jobs) e where coalesce(e ->> 'type', '') = '') then
         raise exception 'every job needs a "type"' using errcode = '22023';
     end if;
-    v_delayed := exists (select 1 from jsonb_array_elements(i_jobs) e
-                          where e -> 'options' ->> 'run_at' is not null or coalesce(e -> 'options' ->> 'delay_ms', '0') <> '0');
+    select bool_or(e -> 'options' ->> 'run_at' is not null or coalesce(e -> 'options' ->> 'delay_ms', '0') <> '0'),
+           bool_or(e -> 'options' ->> 'unique' is not null)
+      into v_delayed, v_unique from jsonb_array_elements(i_jobs) e;
 
-    if not v_delayed then
+    if v_unique then
+        return query select u.id from tidemill.insert_unique_jobs(i_queue, i_jobs) u;
+        return;
+    end if;
+    if v_delayed is not true then
         return query execute format(
             'insert into %s (ev_id, ev_time, ev_type, ev_data, ev_extra1)
              select nextval($1), now(), e ->> ''type'', coalesce((e -> ''args'')::text, ''null''), nullif(e -> ''options'', ''null'')::text

@@ -72,6 +72,9 @@ begin
             set code = excluded.code, at = excluded.at, unseen = null;
         if v_gone is not null then
             delete from tidemill.cancelling c where c.queue_id = i_queue_id and c.job_id = any (v_ended);
+            if exists (select 1 from unnest(v_gone) w where w.ev_extra1 like '%"unique"%') then
+                perform tidemill.unique_release(i_queue_id, v_ended);
+            end if;
             o_ended := o_ended || (select jsonb_agg(tidemill.cancelled_details(w, v_item.code)) from unnest(v_gone) w);
         end if;
         o_answers := o_answers || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(

@@ -7,9 +7,9 @@
 -- Parameters:
 --   i_seq   - number of the flush within the epoch, rising
 --   i_data  - encoded records (dispatcher/src/engine/record.rs), NULL when there are none
---   i_cold  - NULL, or {"wait": [...], "dead": [...], "fail": [...], "insert": [...], "finish": [...],
+--   i_cold  - NULL, or {"release": [job ids], "wait": [...], "dead": [...], "fail": [...], "insert": [...], "finish": [...],
 --             "result": [...], "extend": [...], "again": [...], "cancel": [...], "cancelled": [...], "ended": [...],
---             "prune": [true, ...], "unpark": [...]}, the arguments of waiting_add, dead_add, failure_add,
+--             "prune": [true, ...], "unpark": [...]}, the arguments of unique_release, waiting_add, dead_add, failure_add,
 --             jobs_insert, waiting_finish, details_note, waiting_extend, waiting_again, cancel_jobs,
 --             cancel_note, cancel_ended, cancel_prune, unpark, carried out in this order; "result" of {"job",
 --             "result": text}; "cancelled" of {"job", "cancelled": code}
@@ -32,10 +32,18 @@ begin
     perform tidemill.fence(i_queue_id, i_epoch);
     o_at := clock_timestamp();
     if i_cold is not null then
+        if i_cold ? 'release' then
+            -- First: one of the jobs may be replaced by one with the same key.
+            perform tidemill.unique_release(i_queue_id, array(select j::int8 from jsonb_array_elements_text(i_cold -> 'release') j));
+        end if;
         perform tidemill.waiting_add(i_queue_id, o_at, i_cold -> 'wait');
         perform tidemill.dead_add(i_queue_id, o_at, i_cold -> 'dead');
         perform tidemill.failure_add(i_queue_id, o_at, i_cold -> 'fail');
         o_answers := '{}';
+        if i_cold ?| array['insert', 'finish'] then
+            -- insert_unique_jobs shall not wait for long: everybody else's answers wait for this flush.
+            perform set_config('tidemill.in_flush', 'on', true);
+        end if;
         if i_cold ? 'insert' then
             o_answers := jsonb_build_object('insert', tidemill.jobs_insert(i_queue_id, i_cold -> 'insert'));
             v_note := jsonb_build_object('ids', o_answers -> 'insert');

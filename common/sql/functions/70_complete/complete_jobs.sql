@@ -7,7 +7,7 @@
 -- Parameters: i_leases - the opaque tokens as they came with the jobs
 -- Errors: TM002 'lease … is stale: …' for the first lease that has ended, was finished, was
 --         taken over, is forged, or was not grabbed as transactional; nothing is completed then
--- Who: tidemill_worker. Locks: the rows of the waiting room it deletes, until the end of the transaction.
+-- Who: tidemill_worker. Locks: the rows of the waiting room it deletes, and of unique keys, until the end of the transaction.
 create or replace function tidemill.complete_jobs(i_leases text[])
 returns void
 language plpgsql
@@ -35,7 +35,10 @@ begin
     ), gone as (
         delete from tidemill.waiting w using live
          where w.queue_id = live.queue_id and w.job_id = live.job_id
-        returning live.n
+        returning live.n, w.queue_id, w.job_id, w.ev_extra1 like '%"unique"%' as may_hold_key
+    ), released as (
+        delete from tidemill.unique_key u using gone
+         where gone.may_hold_key and u.queue_id = gone.queue_id and u.job_id = gone.job_id
     )
     select min(lease.token) filter (where gone.n is null) into v_stale
       from lease left join gone on gone.n = lease.n;

@@ -4,6 +4,7 @@
 --   lease decides. complete removes it; replace removes it and inserts its jobs; temp_fail puts it back as a retry (or, attempts
 --   exhausted, among the dead); perm_fail moves it to the dead; decline makes it due at
 --   once with the attempt not counted. Of a job that is being cancelled temp_fail and decline are the end.
+--   Who comes to an end releases its unique key.
 --
 -- Parameters: i_items - array of {"job","put","attempt","epoch","no","nonce","outcome","delay_ms","message",
 --   "jobs","result","cancel"}; jobs of a replace, as for tidemill.jobs_insert; the result is details_note's;
@@ -46,6 +47,15 @@ begin
         end if;
         if v_item.cancel is not null then
             delete from tidemill.cancelling c where c.queue_id = i_queue_id and c.job_id = v_item.job;
+        end if;
+        if v_row.ev_extra1 like '%"unique"%' then
+            -- Before the jobs of a replace: one of them may have the same key.
+            v_max := coalesce(tidemill.option_max_attempts(v_row.ev_extra1), v_default);
+            if v_item.cancel is not null or v_item.outcome in ('complete', 'replace', 'perm_fail')
+               or (v_item.outcome = 'temp_fail' and v_row.attempt >= v_max)
+            then
+                perform tidemill.unique_release(i_queue_id, array[v_item.job]);
+            end if;
         end if;
         if v_item.outcome = 'replace' then
             v_answers := v_answers || jsonb_build_array(jsonb_build_object(

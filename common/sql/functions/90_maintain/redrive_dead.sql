@@ -2,7 +2,7 @@
 --
 --   Makes dead letters jobs again: back into the log as a new put, with all attempts
 --   before them. They keep their ids; their failures stay as history. Removal and insert
---   are one transaction.
+--   are one transaction. One that has a unique key takes it again; if another job has it, it stays dead.
 --
 -- Parameters: i_ids - these (null: all), i_type - of this type (null: any), i_until - dead
 --   at this time already, i_limit - at most so many; call again while it returns that many
@@ -18,6 +18,10 @@ set search_path = pg_catalog, pgq, tidemill, pg_temp
 as $$
 declare
     v_dead   tidemill.dead[];
+    v_room   int4;
+    v_taken  int8[];
+    v_held   int8[];        -- of those, whose key another job has
+    v_stay   int8[] := '{}';
     v_sub_id int4;
     v_seq    regclass;
     v_table  text;
@@ -32,19 +36,32 @@ begin
     if not found then
         raise exception 'queue % is not a job queue', i_queue_id using errcode = 'TM004';
     end if;
-    with taken as materialized (
-        select d.job_id from tidemill.dead d
-         where d.queue_id = i_queue_id and d.at <= i_until
-           and (i_ids is null or d.job_id = any (i_ids))
-           and (i_type is null or d.ev_type = i_type)
-         order by d.at, d.job_id limit i_limit
-           for update skip locked
-    ), gone as (
-        delete from tidemill.dead d using taken
-         where d.queue_id = i_queue_id and d.job_id = taken.job_id
-        returning d as entry
-    )
-    select array_agg(gone.entry) into v_dead from gone;
+    loop
+        v_room := i_limit - coalesce(cardinality(v_dead), 0);
+        with taken as materialized (
+            select d.job_id, d.ev_extra1 from tidemill.dead d
+             where d.queue_id = i_queue_id and d.at <= i_until
+               and (i_ids is null or d.job_id = any (i_ids))
+               and (i_type is null or d.ev_type = i_type)
+               and (d.ev_extra1 is null or d.ev_extra1 not like '%"unique"%' or d.job_id <> all (v_stay) and not exists (
+                    select 1 from tidemill.unique_key u
+                     where u.queue_id = i_queue_id and u.key = tidemill.unique_option(d.ev_extra1)))
+             order by d.at, d.job_id limit v_room
+               for update of d skip locked
+        )
+        select coalesce(array_agg(taken.job_id), '{}'), coalesce(array_agg(taken.job_id) filter (where taken.ev_extra1 like '%"unique"%'
+                   and not tidemill.unique_retake(i_queue_id, taken.job_id, taken.ev_extra1)), '{}')
+          into v_taken, v_held from taken;
+        with gone as (
+            delete from tidemill.dead d
+             where d.queue_id = i_queue_id and d.job_id = any (v_taken) and d.job_id <> all (v_held)
+            returning d as entry
+        )
+        select v_dead || array_agg(gone.entry) into v_dead from gone;
+        v_stay := v_stay || v_held;
+        -- Others may come in the places of those that stay.
+        exit when cardinality(v_held) = 0 or cardinality(v_taken) < v_room;
+    end loop;
     if v_dead is null then
         return 0;
     end if;
