@@ -1,8 +1,11 @@
 //! What can go wrong, one thing at a time.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
-use tidemill_common::testing::{Service, wait_for};
+use tidemill_common::{
+    db::DbError,
+    testing::{Service, wait_for},
+};
 
 use crate::fleet::{Fleet, PATIENCE, PROGRAMS, kill, retried};
 
@@ -82,7 +85,7 @@ impl Fault {
             }
             Fault::KillBackend(draw) => kill_backend(fleet, *draw).await,
             Fault::FreezeOwner => freeze(fleet).await?,
-            Fault::HoldFlush => hold_flush(fleet).await?,
+            Fault::HoldFlush => hold_flush(fleet).await,
             Fault::FreezeLedgers => freeze_ledgers(fleet).await?,
             Fault::CrashDatabase => {
                 fleet.cluster.stop_immediate()?;
@@ -130,34 +133,47 @@ async fn freeze(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// The test itself takes the queue over, while a flush of the owner waits behind the fence. Both dispatchers are frozen
-/// meanwhile, so that the one does not give its flush up and the other does not end it.
-async fn hold_flush(fleet: &Fleet) -> Result<()> {
+/// The test itself takes the queue over, while a flush of the owner waits behind the fence.
+async fn hold_flush(fleet: &Fleet) {
+    wait_for("a flush held up until the takeover", PATIENCE, async || {
+        let held = try_to_hold(fleet).await;
+        fleet.dispatchers.iter().for_each(Service::cont);
+        held.ok().flatten()
+    })
+    .await;
+}
+
+/// `None` if no flush came before the owner's term was over: somebody else takes over then. Leaves both dispatchers
+/// frozen, so that the one does not give its flush up and the other does not end who has the fence.
+async fn try_to_hold(fleet: &Fleet) -> Result<Option<()>, DbError> {
     let mut session = fleet.jobs.session("tidemill-test");
     let mut fence = session.begin("hold a flush").await?;
     fence.query("take the fence", "select pg_advisory_xact_lock(7465002, 1)", &[]).await?;
-    let row = fence.query_one("find the owner", "select address, epoch from tidemill.owner", &[]).await?;
-    let epoch: i64 = row.get(1);
-    let owner = fleet.number(row.get(0)).context("the owner is one of ours")?;
-    fleet.dispatchers[1 - owner].stop();
+    let epoch: i64 = fence.query_one("find the epoch", "select epoch from tidemill.owner", &[]).await?.get(0);
     let mut other = fleet.jobs.session("tidemill-test");
-    let waits = "select 1 from pg_locks l join pg_stat_activity a using (pid)
-                  where l.locktype = 'advisory' and l.classid = 7465002 and l.objid = 1 and not l.granted
-                    and a.query ~ 'journal_write'";
-    wait_for("a flush behind the fence", PATIENCE, async || {
-        retried(&mut other, async |s| s.query_opt("look for a flush", waits, &[]).await).await?.map(drop)
+    let look = "select o.until > clock_timestamp(), exists (
+                    select from pg_locks l join pg_stat_activity a using (pid)
+                     where l.locktype = 'advisory' and l.classid = 7465002 and l.objid = 1 and not l.granted
+                       and a.query ~ 'journal_write')
+                  from tidemill.owner o";
+    let waits = wait_for("a flush behind the fence, or the end of the term", PATIENCE, async || {
+        let row = retried(&mut other, async |s| s.query_one("look for a flush", look, &[]).await).await?;
+        let (holds, waits): (bool, bool) = (row.get(0), row.get(1));
+        (waits || !holds).then_some(waits)
     })
     .await;
-    fleet.dispatchers[owner].stop();
+    if !waits {
+        return Ok(None);
+    }
+    fleet.dispatchers.iter().for_each(Service::stop);
     let take = format!("select tidemill.owner_take(1, {epoch}, gen_random_uuid(), 'the test', 1)");
-    wait_for("the end of the owner's term", PATIENCE, async || {
-        let row = fence.query_one("take the queue over", &take, &[]).await.ok()?;
-        row.get::<_, Option<i64>>(0)
+    let taken = wait_for("the end of the owner's term", PATIENCE, async || {
+        let taken = fence.query_one("take the queue over", &take, &[]).await;
+        taken.map(|row| row.get::<_, Option<i64>>(0)).transpose()
     })
     .await;
-    fence.commit().await?;
-    fleet.dispatchers.iter().for_each(Service::cont);
-    Ok(())
+    taken?;
+    fence.commit().await.map(Some)
 }
 
 /// Holds them up in the server, so that they do not see the time pass before they go on.

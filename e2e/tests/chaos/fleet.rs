@@ -100,14 +100,10 @@ impl Fleet {
             let sql = "select address, epoch from tidemill.owner where until > clock_timestamp()";
             let row =
                 retried(&mut session, async |s| s.query_opt("find the owner", sql, &[]).await).await??;
-            Some((self.number(row.get(0))?, row.get(1)))
+            let address: String = row.get(0);
+            Some((self.http.iter().position(|http| address.ends_with(&http.to_string()))?, row.get(1)))
         })
         .await
-    }
-
-    /// The number of the dispatcher with this address.
-    pub(crate) fn number(&self, address: &str) -> Option<usize> {
-        self.http.iter().position(|http| address.ends_with(&http.to_string()))
     }
 
     /// Inserts a job and waits until a worker has it: every part of the pipeline works.
