@@ -279,6 +279,13 @@ pub struct ProduceResponse {
     pub jobs: Vec<InsertedJob>,
 }
 
+impl ProduceResponse {
+    /// Was every job a duplicate?
+    pub fn is_all_there(&self) -> bool {
+        self.jobs.iter().all(|job| job.duplicate)
+    }
+}
+
 /// One job that is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -298,10 +305,19 @@ pub struct StreamProduceResponse {
     #[serde(with = "decimal")]
     #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub inserted: u64,
+    /// How many more were not inserted, because a job with their unique key was there; absent if none.
+    #[serde(default, with = "decimal", skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
+    pub duplicates: u64,
     /// The first one's id; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_id: Option<JobId>,
     /// The last one's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_id: Option<JobId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

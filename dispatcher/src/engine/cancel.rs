@@ -7,7 +7,7 @@ use super::Engine;
 use super::answer::{Answered, Reply, ReplyKind, RequestId};
 use super::cancels::{Snapshot, cancel_key};
 use super::entry::Entry;
-use super::flush::{Effect, Unit};
+use super::flush::Unit;
 use super::record::{EntryKey, LeaseKey, Resolution};
 use super::time::Micros;
 use super::window::{Held, Slot, State};
@@ -269,8 +269,7 @@ impl Engine {
         let lease = held.as_ref().map_or(LeaseKey { epoch: self.epoch, number: 0 }, |held| held.lease);
         seat.state = State::Finishing(held);
         let entry = seat.entry.key;
-        unit.resolve(Resolution::Cancelled, entry, lease);
-        unit.effects.push(Effect::Resolve { slot, how: Resolution::Cancelled });
+        self.end(unit, slot, lease, Resolution::Cancelled);
         unit.cold.cancelled.push(Cancelled { job: entry.job, code });
         if self.cancels.code(entry.job).is_some() {
             unit.cold.ended.push(entry.job);

@@ -128,6 +128,7 @@ impl Engine {
                     records.push(record.clone());
                 }
             }
+            cold.release.extend_from_slice(&unit.cold.release);
             cold.wait.extend_from_slice(&unit.cold.wait);
             cold.dead.extend_from_slice(&unit.cold.dead);
             cold.fail.extend_from_slice(&unit.cold.fail);

@@ -54,6 +54,8 @@ pub struct Entry {
     pub previous: Option<Previous>,
     /// What jobs are coalesced by.
     pub coalesce_key: Option<Box<str>>,
+    /// Does its end free a unique key?
+    pub unique: bool,
     /// Shared with the answers that carry it to workers.
     pub event: Arc<Event>,
 }
@@ -90,6 +92,7 @@ impl Entry {
             max_attempts: options.max_attempts,
             previous: None,
             coalesce_key: options.coalesce_key,
+            unique: options.unique.is_some(),
             event: Arc::new(event),
         }
     }
@@ -131,6 +134,8 @@ struct Options {
     max_attempts: Option<i32>,
     #[serde(default)]
     coalesce_key: Option<Box<str>>,
+    /// The database knows which key it is.
+    unique: Option<serde::de::IgnoredAny>,
 }
 
 /// `ev_extra1` holds options only if it is a JSON object; anything else is the producer's own.

@@ -144,14 +144,12 @@ impl Engine {
                 if let Some(json) = result {
                     unit.cold.result.push(JobResult { job: entry.job, result: json.get().to_owned() });
                 }
-                unit.resolve(Resolution::Completed, entry, lease);
-                unit.effects.push(Effect::Resolve { slot, how: Resolution::Completed });
+                self.end(unit, slot, lease, Resolution::Completed);
             }
             Outcome::Replace { jobs } => {
                 // The n-th replaced entry of a flush is the n-th item here.
                 unit.cold.insert.push(Insert { job: entry.job, jobs: new_jobs(jobs) });
-                unit.resolve(Resolution::Replaced, entry, lease);
-                unit.effects.push(Effect::Resolve { slot, how: Resolution::Replaced });
+                self.end(unit, slot, lease, Resolution::Replaced);
             }
             Outcome::Decline => {
                 unit.records.push(Record::Released { entry, lease });
@@ -221,6 +219,15 @@ impl Engine {
             message: message.to_owned(),
             job: (&seat.entry).into(),
         });
+        self.end(unit, slot, lease, how);
+    }
+
+    /// The job is done with.
+    pub(super) fn end(&self, unit: &mut Unit, slot: Slot, lease: LeaseKey, how: Resolution) {
+        let Some(seat) = self.window.get(slot) else { return };
+        if seat.entry.unique {
+            unit.cold.release.push(seat.entry.key.job);
+        }
         unit.resolve(how, seat.entry.key, lease);
         unit.effects.push(Effect::Resolve { slot, how });
     }

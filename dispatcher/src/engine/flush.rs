@@ -25,10 +25,14 @@ pub struct Flush {
     pub cold: Option<String>,
 }
 
-/// The items of `i_cold`, as `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`, `waiting_finish`, `details_note`,
-/// `waiting_extend`, `waiting_again`, `cancel_jobs`, `cancel_note`, `cancel_ended`, `cancel_prune` and `unpark` take them.
+/// The items of `i_cold`, as `unique_release`, `waiting_add`, `dead_add`, `failure_add`, `jobs_insert`,
+/// `waiting_finish`, `details_note`, `waiting_extend`, `waiting_again`, `cancel_jobs`, `cancel_note`, `cancel_ended`,
+/// `cancel_prune` and `unpark` take them.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Cold {
+    /// Jobs with a unique key that come to an end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) release: Vec<i64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) wait: Vec<Wait>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -60,14 +64,15 @@ pub(super) struct Cold {
 impl Cold {
     pub(super) fn is_empty(&self) -> bool {
         let Self { wait, dead, fail, insert, finish, result, extend, again, .. } = self;
-        let Self { cancel, cancelled, ended, prune, unpark, .. } = self;
+        let Self { cancel, cancelled, ended, prune, unpark, release, .. } = self;
         let cancel = cancel.is_empty() && cancelled.is_empty() && ended.is_empty() && prune.is_empty();
         let (finish, extend, unpark) = (
             finish.is_empty() && result.is_empty(),
             extend.is_empty(),
             unpark.is_empty() && again.is_empty(),
         );
-        wait.is_empty()
+        release.is_empty()
+            && wait.is_empty()
             && dead.is_empty()
             && fail.is_empty()
             && insert.is_empty()

@@ -12,6 +12,7 @@ use tidemill_common::api::{InsertedJob, NewJob, ProblemKind, ProduceRequest, Pro
 use tidemill_common::db::{DbError, Session, Tx, Type};
 use tidemill_common::id::{JobId, QueueName};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use super::auth::{Caller, Scope};
 use super::body::{self, Json, Media};
@@ -26,7 +27,8 @@ use super::stream::{self, Stopped};
 pub(super) const CHUNK_JOBS: usize = 1_000;
 const OP: &str = "insert jobs";
 /// The jobs go as text: the driver need not take their JSON apart.
-const INSERT: &str = "select * from tidemill.insert_jobs($1, $2::jsonb)";
+const INSERT: &str = "select id, false from tidemill.insert_jobs($1, $2::jsonb) id";
+const INSERT_UNIQUE: &str = "select id, duplicate from tidemill.insert_unique_jobs($1, $2::jsonb)";
 
 /// One job, several, or a stream of them.
 pub(super) async fn produce(
@@ -84,7 +86,6 @@ fn is_list(body: &[u8]) -> bool {
 pub(super) fn check_supported(job: &NewJob, place: &str) -> Result<(), Refusal> {
     let unsupported = [
         ("priority", job.priority.is_some_and(|priority| priority != 0)),
-        ("unique", job.unique.is_some()),
         ("timeout_ms", job.timeout_ms.is_some()),
     ];
     match unsupported.into_iter().find(|(_, is_used)| *is_used) {
@@ -93,41 +94,55 @@ pub(super) fn check_supported(job: &NewJob, place: &str) -> Result<(), Refusal> 
     }
 }
 
-/// The jobs, as what calls of `tidemill.insert_jobs` take.
-fn chunks(jobs: Vec<NewJob>) -> Result<Vec<String>, Refusal> {
+/// One call of `tidemill.insert_jobs`, or of `insert_unique_jobs` if a job has a unique key.
+struct Insert {
+    sql: &'static str,
+    jobs: String,
+}
+
+impl From<Chunk> for Insert {
+    fn from(chunk: Chunk) -> Self {
+        Self { sql: if chunk.unique { INSERT_UNIQUE } else { INSERT }, jobs: chunk.finish() }
+    }
+}
+
+/// The jobs, as calls take them.
+fn chunks(jobs: Vec<NewJob>) -> Result<Vec<Insert>, Refusal> {
     let mut chunks = Vec::new();
     let mut chunk = Chunk::default();
     for job in jobs {
         chunk.push(job)?;
         if chunk.jobs == CHUNK_JOBS {
-            chunks.push(std::mem::take(&mut chunk).finish());
+            chunks.push(std::mem::take(&mut chunk).into());
         }
     }
     if chunk.jobs > 0 {
-        chunks.push(chunk.finish());
+        chunks.push(chunk.into());
     }
     Ok(chunks)
 }
 
 /// One statement where one is enough: it commits itself.
-async fn insert_all(session: &mut Session, queue: &str, chunks: &[String]) -> Result<Response, Stopped> {
+async fn insert_all(session: &mut Session, queue: &str, chunks: &[Insert]) -> Result<Response, Stopped> {
     let database = session.database();
-    let rows = if let [chunk] = chunks {
-        session.query(OP, INSERT, &[(&queue, Type::TEXT), (chunk, Type::TEXT)]).await?
+    let rows = if let [Insert { sql, jobs }] = chunks {
+        session.query(OP, sql, &[(&queue, Type::TEXT), (jobs, Type::TEXT)]).await?
     } else {
         let mut tx = session.begin("produce").await?;
         let rows = insert_chunks(&mut tx, queue, chunks).await?;
         tx.commit().await?;
         rows
     };
-    Ok(Json(StatusCode::CREATED, inserted(&database, &rows)?).into_response())
+    let answer = inserted(&database, &rows)?;
+    let status = if answer.is_all_there() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(Json(status, answer).into_response())
 }
 
 /// The same, unless the request was carried out before.
 async fn insert_once(
     session: &mut Session,
     queue: &str,
-    chunks: &[String],
+    chunks: &[Insert],
     once: Once,
 ) -> Result<Response, Stopped> {
     let database = session.database();
@@ -142,10 +157,10 @@ async fn insert_once(
     Ok(kept.into_response())
 }
 
-async fn insert_chunks(tx: &mut Tx<'_>, queue: &str, chunks: &[String]) -> Result<Vec<Row>, DbError> {
+async fn insert_chunks(tx: &mut Tx<'_>, queue: &str, chunks: &[Insert]) -> Result<Vec<Row>, DbError> {
     let mut rows = Vec::new();
-    for chunk in chunks {
-        rows.extend(tx.query(OP, INSERT, &[(&queue, Type::TEXT), (chunk, Type::TEXT)]).await?);
+    for Insert { sql, jobs } in chunks {
+        rows.extend(tx.query(OP, sql, &[(&queue, Type::TEXT), (jobs, Type::TEXT)]).await?);
     }
     Ok(rows)
 }
@@ -153,21 +168,31 @@ async fn insert_chunks(tx: &mut Tx<'_>, queue: &str, chunks: &[String]) -> Resul
 /// The answer: the ids in the order of the jobs.
 fn inserted(database: &Arc<str>, rows: &[Row]) -> Result<ProduceResponse, Stopped> {
     let job = |row: &Row| -> Result<InsertedJob, Stopped> {
-        let id = row.try_get(0).map_err(|error| DbError::decode(OP, database, error))?;
-        Ok(InsertedJob { id: job_id(id)?, duplicate: false })
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        let (id, duplicate) = read().map_err(|error| DbError::decode(OP, database, error))?;
+        Ok(InsertedJob { id: job_id(id)?, duplicate })
     };
     Ok(ProduceResponse { jobs: rows.iter().map(job).collect::<Result<_, _>>()? })
 }
 
 /// What became of an insert that failed. A queue that takes no jobs is looked up only now.
 pub(super) async fn refused(session: &mut Loan, caller: &Caller, queue: &str, error: &DbError) -> Refusal {
-    if error.code().is_none_or(|code| code.code() != "TM004") {
-        return Refusal::database(error);
+    match error.code() {
+        Some(code) if code.code() == "TM004" => {}
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => return busy(),
+        Some(_) | None => return Refusal::database(error),
     }
     match no_job_queue(session, queue).await {
         Ok(refusal) => caller.unknown_queue(Scope::Produce, queue, refusal),
         Err(error) => Refusal::database(&error),
     }
+}
+
+/// Nothing else of an insert waits for locks with a limit.
+fn busy() -> Refusal {
+    let detail = "another transaction, which is still open, inserts or completes a job with the same unique key: repeat the \
+                  request; nothing was inserted";
+    Refusal::new(ProblemKind::Conflict, detail).retry_after(1)
 }
 
 /// Why a queue is no job queue: it does not exist, or it is only PgQ's.
@@ -198,6 +223,8 @@ pub(super) struct Chunk {
     pub(super) jobs: usize,
     /// The queues that jobs of a replace name.
     pub(super) queues: BTreeSet<String>,
+    /// Has one of them a unique key?
+    pub(super) unique: bool,
 }
 
 impl Chunk {
@@ -213,6 +240,7 @@ impl Chunk {
             options: Option<&'a tidemill_common::api::JobOptions>,
         }
         let queue = job.queue.clone();
+        self.unique |= job.unique.is_some();
         let (kind, args, options) = job.into_parts();
         let row = Row {
             queue: queue.as_ref().map(QueueName::as_str),
@@ -249,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        for field in ["\"priority\":1", "\"unique\":{\"key\":\"k\"}", "\"timeout_ms\":5"] {
+        for field in ["\"priority\":1", "\"timeout_ms\":5"] {
             assert!(check_supported(&job(&format!("{{\"type\":\"t\",{field}}}")), "").is_err(), "{field}");
         }
         assert!(

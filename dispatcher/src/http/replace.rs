@@ -127,14 +127,15 @@ async fn insert(
     lines: &mut Lines,
 ) -> Result<u64, Stopped> {
     let op = "insert the jobs of a replace";
-    let sql = "select tidemill.stream_jobs($1, $2::jsonb)";
+    let sql = "select tidemill.stream_jobs($1, $2::jsonb, $3)";
     let (mut chunk, mut count) = (first, 0);
     while chunk.jobs > 0 {
         for queue in &chunk.queues {
             caller.check(Scope::Produce, queue)?;
         }
         let jobs = std::mem::take(&mut chunk).finish();
-        let params = [(&lease.queue_id as _, Type::INT4), (&jobs as _, Type::TEXT)];
+        let params =
+            [(&lease.queue_id as _, Type::INT4), (&jobs as _, Type::TEXT), (&lease.job as _, Type::INT8)];
         let inserted = match tx.query_one(op, sql, &params).await {
             Ok(row) => row.try_get::<_, i32>(0).map_err(|e| DbError::decode(op, &tx.database(), e))?,
             Err(error) if error.class() == Class::Reject => {

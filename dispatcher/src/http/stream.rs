@@ -60,9 +60,10 @@ pub(super) async fn produce(
             }
             chunk = lines.chunk().await?;
         }
-        let (count, answer) = (ends.count, ends.answer()?);
+        let (count, there) = (ends.count, ends.there);
+        let answer = ends.answer()?;
         Ok(Told::Now(match lines.once.take() {
-            Some(once) if count > 0 => once.keep(tx, queue, &answer).await?.into_response(),
+            Some(once) if count + there > 0 => once.keep(tx, queue, &answer).await?.into_response(),
             // Without any job nothing is done twice.
             Some(_) | None => {
                 tx.commit().await?;
@@ -108,26 +109,35 @@ impl From<DbError> for Stopped {
     }
 }
 
-/// What was inserted so far: the first id, the last one, and how many.
+/// What was inserted so far: the first id, the last one, how many, and how many were there already.
 #[derive(Default)]
 struct Ends {
     first: Option<String>,
     last: Option<String>,
     count: u64,
+    there: u64,
 }
+
+const INSERT: &str = "select count(*), (array_agg(id order by n))[1], (array_agg(id order by n desc))[1], int8 '0' \
+                      from tidemill.insert_jobs($1, $2::jsonb) with ordinality as i (id, n)";
+const INSERT_UNIQUE: &str = "select count(*) filter (where not there), \
+                                    (array_agg(id order by n) filter (where not there))[1], \
+                                    (array_agg(id order by n desc) filter (where not there))[1], \
+                                    count(*) filter (where there) \
+                             from tidemill.insert_unique_jobs($1, $2::jsonb) with ordinality as i (id, there, n)";
 
 impl Ends {
     async fn insert(&mut self, tx: &mut Tx<'_>, queue: &str, chunk: Chunk) -> Result<(), DbError> {
-        let sql = "select count(*), (array_agg(id order by n))[1], (array_agg(id order by n desc))[1] \
-                   from tidemill.insert_jobs($1, $2::jsonb) with ordinality as i (id, n)";
+        let sql = if chunk.unique { INSERT_UNIQUE } else { INSERT };
         let op = "insert jobs";
         let (jobs, database) = (chunk.finish(), tx.database());
         let row = tx.query_one(op, sql, &[(&queue, Type::TEXT), (&jobs, Type::TEXT)]).await?;
-        let read = || -> Result<(i64, Option<String>, Option<String>), tokio_postgres::Error> {
-            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        let read = || -> Result<(i64, Option<String>, Option<String>, i64), tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
         };
-        let (count, first, last) = read().map_err(|error| DbError::decode(op, &database, error))?;
+        let (count, first, last, there) = read().map_err(|error| DbError::decode(op, &database, error))?;
         self.count += count.unsigned_abs();
+        self.there += there.unsigned_abs();
         self.first = self.first.take().or(first);
         self.last = last.or(self.last.take());
         Ok(())
@@ -135,7 +145,7 @@ impl Ends {
 
     fn answer(self) -> Result<StreamProduceResponse, Refusal> {
         let (first_id, last_id) = (self.first.map(job_id).transpose()?, self.last.map(job_id).transpose()?);
-        Ok(StreamProduceResponse { inserted: self.count, first_id, last_id })
+        Ok(StreamProduceResponse { inserted: self.count, duplicates: self.there, first_id, last_id })
     }
 }
 

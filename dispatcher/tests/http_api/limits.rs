@@ -24,7 +24,7 @@ async fn what_is_not_valid_is_refused_by_its_place() {
         (json!({"type": "t", "priority": 1}), "/priority"),
         (json!({"type": "t", "cancel_key": "x"}), "/cancel_key"),
         (json!({"type": "t", "timeout_ms": 1}), "/timeout_ms"),
-        (json!({"jobs": [{"type": "t"}, {"type": "t", "unique": {"key": "u"}}]}), "/jobs/1/unique"),
+        (json!({"jobs": [{"type": "t"}, {"type": "t", "timeout_ms": 5}]}), "/jobs/1/timeout_ms"),
         (json!({"jobs": []}), "/jobs"),
     ] {
         let detail = node.post(JOBS, body.clone()).await.fault(pointer);

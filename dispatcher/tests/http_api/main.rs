@@ -16,4 +16,5 @@ mod replace;
 mod search;
 mod support;
 mod tls;
+mod unique;
 mod workers;

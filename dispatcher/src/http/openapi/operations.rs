@@ -66,6 +66,7 @@ fn worker() -> Vec<Operation> {
         })
         .json::<ProduceRequest>(json!({"jobs": [job, {"type": "send_email", "delay_ms": 60000}]}))
         .lines::<NewJob>(json!([job, job]))
+        .answers(200, "Nothing was inserted: of every job with a unique key there is one already.", produced.clone())
         .answers(201, "Committed. A stream is answered with the first and last id.", produced),
         Operation::new(POST, "/v1/grab", "grab", "Hands in results, then leases jobs", post(work::grab))
             .scope(Work)

@@ -16,6 +16,7 @@ mod repeats;
 mod replace;
 mod search;
 mod tally;
+mod unique;
 mod window;
 
 use std::sync::Arc;
