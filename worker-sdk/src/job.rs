@@ -83,7 +83,8 @@ impl<T> Job<T> {
 
     /// Says how far this attempt is, for people who look at the job, and where the next one can go on. Of several reports
     /// only the newest travels, with a heartbeat of the lease: nothing is waited for, and a handler may report as often as
-    /// it likes. What a report leaves open stays as it was.
+    /// it likes. What a report leaves open stays as it was. When a handler fails, or declines, its last report is sent
+    /// first (of a [`TransactionalHandler`](crate::TransactionalHandler) it is not: a batch begins again as a whole).
     ///
     /// ```
     /// # use tidemill_worker::{Failure, Job, Progress};
