@@ -90,7 +90,7 @@ begin
             ('tidemill_ticker', 'pgq', '{maint_retry_events,maint_rotate_tables_step1,maint_rotate_tables_step2}'),
             ('tidemill_mover', 'tidemill', '{move_news,next_move,read_move_page,finish_moved,reposition_move,hold_mover_lease,
                 release_mover_lease,move_positions,advance_positions,move_target,prune_moved,event_origin}'),
-            ('pgq_admin', 'tidemill', '{create_job_queue,pause_queue,dispatch_paused,redrive_dead,purge_dead,doubt_ticks,rebase_plan,rebase_queue,rebase_done,
+            ('pgq_admin', 'tidemill', '{create_job_queue,pause_queue,dispatch_paused,free_unique_key,redrive_dead,purge_dead,doubt_ticks,rebase_plan,rebase_queue,rebase_done,
                 rebase_doubtful,rebased_marks,source_positions,moved_among,rebase_position}'),
             ('tidemill_dispatcher', 'tidemill', '{dispatch_queues,owner_take,owner_renew,owner_release,owner_evict,read_journal,
                 read_range,read_ahead,read_cancellations,has_origins,read_origins,parked_types,journal_write,finish_stream,stream_jobs,create_job_queue,pause_queue,dispatch_paused,insert_jobs,insert_unique_jobs,first_answer,keep_answer,queue_counts,job_details,job_failures,job_origin,

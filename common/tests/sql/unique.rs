@@ -109,6 +109,10 @@ async fn a_second_copy_is_kept_out_and_named() {
             "{bad}: {message}"
         );
     }
+    let free = "select tidemill.free_unique_key('q', 'k')";
+    assert_eq!(one::<Option<String>>(&client, free).await.as_ref(), Some(&ids[1]), "by hand");
+    assert_eq!(one::<Option<String>>(&client, free).await, None);
+    assert_ne!(insert(&client).await.to_string(), ids[1]);
     run(&client, "select pgq.drop_queue('q', true)").await;
     assert_eq!(held(&client).await, [""; 0], "a queue takes its keys along");
 }
