@@ -67,6 +67,13 @@ impl World {
                 "job {id} is {:?}; among the dead: {dead}",
                 job.place
             );
+            let is_open = matches!(job.place, Place::Log(_) | Place::Waiting(_));
+            let held = self.db.keys.get(id).copied();
+            require!(
+                held.is_none_or(|held| held == is_open),
+                "job {id} is {:?}; holds its unique key: {held:?}",
+                job.place
+            );
         }
         Ok(())
     }

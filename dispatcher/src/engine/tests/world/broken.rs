@@ -51,10 +51,12 @@ pub(in crate::engine::tests) enum Broken {
     HeldRowsForgotten,
     /// Cancellations are forgotten before the mark has passed what they could hit.
     CancelPrunedEarly,
+    /// The end of an entry of the log does not free its job's unique key.
+    KeyKept,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 24] = [
+    pub(in crate::engine::tests) const ALL: [Self; 25] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -79,5 +81,6 @@ impl Broken {
         Self::ToldNotKept,
         Self::HeldRowsForgotten,
         Self::CancelPrunedEarly,
+        Self::KeyKept,
     ];
 }

@@ -93,6 +93,7 @@ impl Database {
                 Some(row) if row.locked.is_none_or(|locker| locker == xid) => {
                     self.waiting.remove(&job);
                     self.cancels.jobs.remove(&job);
+                    self.free_key(job);
                     truth.cancelled_waiting(job, at)?;
                     gone += 1;
                     continue;

@@ -94,6 +94,8 @@ pub(in crate::engine::tests) struct Database {
     pub(super) waiting: BTreeMap<i64, Waiting>,
     pub(super) cancels: Cancels,
     pub(in crate::engine::tests) dead: BTreeSet<i64>,
+    /// The jobs that were produced with a unique key, and whether they hold it.
+    pub(in crate::engine::tests) keys: BTreeMap<i64, bool>,
     pub(super) max_attempts: i32,
     pub(in crate::engine::tests) epoch: i64,
     pub(in crate::engine::tests) holder: usize,
@@ -119,6 +121,7 @@ impl Database {
             waiting: BTreeMap::new(),
             cancels: Cancels::default(),
             dead: BTreeSet::new(),
+            keys: BTreeMap::new(),
             max_attempts,
             epoch: 0,
             holder: usize::MAX,

@@ -188,11 +188,17 @@ impl World {
             Event { kind: Some(kind.to_owned()), data: Some(job.to_string()), ..Event::default() };
         let cancel_key = self.rng.random_bool(0.3).then(|| self.rng.random_range(1..=3));
         let cancel = cancel_key.map_or(String::new(), |key: i64| format!(r#","cancel_key":"{key}""#));
+        let unique = if job % 4 == 1 { r#","unique":{"key":"u"}"# } else { "" };
         event.extra[0] = match (own, job % 3) {
-            (Some(own), key) => Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"{cancel}}}"#)),
-            (None, 0) if cancel.is_empty() => None,
-            (None, key) => Some(format!(r#"{{"coalesce_key":"k{key}"{cancel}}}"#)),
+            (Some(own), key) => {
+                Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"{cancel}{unique}}}"#))
+            }
+            (None, 0) if cancel.is_empty() && unique.is_empty() => None,
+            (None, key) => Some(format!(r#"{{"coalesce_key":"k{key}"{cancel}{unique}}}"#)),
         };
+        if !unique.is_empty() {
+            self.db.keys.insert(job, true);
+        }
         let row = LogRow { job, inserted_at: self.db.now, txid: 0, owner: None, retry: None, event };
         let max_attempts = own.unwrap_or(self.settings.max_attempts);
         self.saw("job produced");

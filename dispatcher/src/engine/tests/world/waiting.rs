@@ -91,6 +91,15 @@ impl Database {
         xid: i64,
         truth: &mut Truth,
     ) -> Checked<Value> {
+        for job in items(cold, "release").iter().filter_map(Value::as_i64) {
+            require!(
+                self.keys.get(&job) == Some(&true),
+                "job {job} frees a unique key that it does not hold"
+            );
+            if self.broken != Some(Broken::KeyKept) {
+                self.free_key(job);
+            }
+        }
         for item in items(cold, "wait") {
             self.add(item, at)?;
         }
@@ -123,6 +132,13 @@ impl Database {
             answers[section] = answer;
         }
         Ok(answers)
+    }
+
+    /// `tidemill.unique_release`, of one that may have no key.
+    pub(super) fn free_key(&mut self, job: i64) {
+        if let Some(held) = self.keys.get_mut(&job) {
+            *held = false;
+        }
     }
 
     fn add(&mut self, item: &Value, at: Micros) -> Checked {
@@ -192,12 +208,14 @@ impl Database {
         if item["cancel"].is_i64() {
             self.cancels.jobs.remove(&job);
             if matches!(said, Said::TempFail | Said::Decline) {
+                self.free_key(job);
                 truth.finished_cancelled(job, key(item)?, said)?;
                 return Ok(json!("cancelled"));
             }
         }
         truth.finished_waiting(job, key(item)?, said)?;
         if said == Said::Replace {
+            self.free_key(job);
             let ids = self.insert_jobs(&item["jobs"], truth)?;
             truth.replaced(job, key(item)?, &ids)?;
             return Ok(json!({ "ids": ids }));
@@ -209,7 +227,10 @@ impl Database {
         let how = match said {
             Said::TempFail if !exhausted => "failed",
             Said::Decline => "declined",
-            Said::Complete | Said::Replace | Said::TempFail | Said::PermFail => return Ok(json!("ok")),
+            Said::Complete | Said::Replace | Said::TempFail | Said::PermFail => {
+                self.free_key(job);
+                return Ok(json!("ok"));
+            }
         };
         row.attempt -= i32::from(said == Said::Decline);
         row.due = at.plus_ms(ms(item, "delay_ms")?);
@@ -263,6 +284,7 @@ impl Database {
         }
         truth.stream_committed(epoch == self.epoch)?;
         self.waiting.remove(&lease.job);
+        self.free_key(lease.job);
         truth.finished_waiting(lease.job, key, Said::Replace)?;
         let ids = self.insert_jobs(jobs, truth)?;
         truth.replaced(lease.job, key, &ids)?;
@@ -343,6 +365,7 @@ impl Database {
         if commit {
             for lease in leases {
                 self.waiting.retain(|_, row| row.locked != Some(xid));
+                self.free_key(lease.job);
                 truth.transacted(lease.job, LeaseKey { epoch: lease.epoch, number: lease.number })?;
             }
         }
