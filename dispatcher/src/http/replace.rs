@@ -141,12 +141,21 @@ async fn insert(
             Err(error) if error.class() == Class::Reject => {
                 return Err(Stopped::Body(bad_lines(lines, &error)));
             }
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                return Err(Stopped::Body(key_taken()));
+            }
             Err(error) => return Err(Stopped::Database(error)),
         };
         count += u64::from(inserted.unsigned_abs());
         chunk = lines.chunk().await?;
     }
     Ok(count)
+}
+
+fn key_taken() -> Refusal {
+    Refusal::unavailable(
+        "another transaction, which is still open, has the unique key of one of the jobs; nothing was inserted",
+    )
 }
 
 /// The database refuses a job; which one of a piece, it does not say.

@@ -184,7 +184,17 @@ async fn an_open_transaction_is_a_conflict_and_a_dead_letter_waits_for_its_key()
         assert_eq!(said.retry_after.as_deref(), Some("1"));
         assert!(said.body["detail"].as_str().unwrap().contains("unique key"), "{said:?}");
     }
+    // A worker that replaces its job: the owner does not wait, the stream waits as a producer does. Its lease is live.
+    node.post(JOBS, json!({"type": "parent"})).await.good();
+    world.tick().await;
+    let parent = one(&node, false).await;
+    let said = finish(&node, &parent, json!({"outcome": "replace", "jobs": [unique(&json!({}))]})).await;
+    assert_eq!(said["answer"], "refused");
+    let stream = format!("/v1/leases/{}/replace", parent["lease"].as_str().unwrap());
+    let said = node.send(&stream, LINES, unique(&json!({})).to_string()).await;
+    assert!(said.problem(503, "unavailable").contains("unique key"), "{said:?}");
     open.batch_execute("commit").await.unwrap();
+    assert_eq!(node.send(&stream, LINES, unique(&json!({})).to_string()).await.status, 200);
     assert_eq!(produce(&node).await.status, 200);
 
     let redrive = async || {

@@ -25,7 +25,8 @@ pub enum InsertError {
         /// What.
         detail: String,
     },
-    /// PostgreSQL refused: no such queue, not a job queue, no right, connection lost.
+    /// PostgreSQL refused: no such queue, not a job queue, no right, connection lost; an open transaction that has the
+    /// same unique key (SQLSTATE 55P03).
     #[error("insert jobs into {0}")]
     Insert(String, #[source] tokio_postgres::Error),
     /// The schema is not the one of this version.
@@ -33,7 +34,7 @@ pub enum InsertError {
     Answer,
 }
 
-/// Inserts one job.
+/// Inserts one job. If its unique key is held, the id is that of the job that is there.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
