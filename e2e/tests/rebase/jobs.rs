@@ -35,6 +35,13 @@ async fn done_jobs_stay_done_and_the_others_are_done() {
     run(&client, &keyed(8)).await;
     let cancel = "insert into tidemill.cancellation select queue_id, 42, 1, txid_current_snapshot(), now() from tidemill.job_queue";
     run(&client, cancel).await;
+    // An unfinished job with a unique key: it goes on keeping a second copy out.
+    let unique = |n: i64| {
+        format!(
+            "select tidemill.insert_job('{QUEUE}', 't', '{{\"n\": {n}}}', '{{\"unique\": {{\"key\": \"k\"}}}}')"
+        )
+    };
+    let first: String = client.query_one(&unique(10), &[]).await.unwrap().get(0);
     drop(client);
     let dump = original.directory().join("dump").display().to_string();
     program(&original, "pg_dump", jobs.database.name(), &["--format=custom", "--file", &dump]);
@@ -46,6 +53,7 @@ async fn done_jobs_stay_done_and_the_others_are_done() {
     let client = restored.client().await;
     run(&client, &format!("select tidemill.insert_job('{QUEUE}', 't', '{{\"n\": 7}}')")).await;
     run(&client, &keyed(9)).await;
+    assert_eq!(client.query_one(&unique(11), &[]).await.unwrap().get::<_, String>(0), first);
     let take =
         "select tidemill.owner_take(queue_id, 1, gen_random_uuid(), 'x', 1000) from tidemill.job_queue";
     refused(&client, take).await;
@@ -57,16 +65,23 @@ async fn done_jobs_stay_done_and_the_others_are_done() {
     let dispatcher = Service::start("tidemill-dispatcher", &settings, &[]).await.unwrap();
     let worker = Client::new(dispatcher.http_address());
     let mut rest = BTreeSet::new();
-    let wanted: BTreeSet<i64> = (1..=9).filter(|n| !done.contains(n) && *n != 8).collect();
+    let wanted: BTreeSet<i64> = (1..=10).filter(|n| !done.contains(n) && *n != 8).collect();
+    let mut held = String::new();
     wait_for("the rest", Duration::from_secs(30), async || {
         for job in worker.grab(QUEUE, 10, 20_000, 1_000).await.ok()? {
             assert!(rest.insert(number(&job)), "twice: {job}");
+            if number(&job) == 10 {
+                held = lease(&job).to_owned();
+            }
         }
         (rest.len() >= wanted.len()).then_some(())
     })
     .await;
     assert_eq!(rest, wanted);
     assert_eq!(worker.grab(QUEUE, 10, 20_000, 500).await.unwrap(), Vec::<Value>::new());
+    assert_eq!(client.query_one(&unique(12), &[]).await.unwrap().get::<_, String>(0), first);
+    assert_eq!(worker.complete(&held).await.unwrap(), "ok");
+    assert_ne!(client.query_one(&unique(13), &[]).await.unwrap().get::<_, String>(0), first);
 }
 
 fn number(job: &Value) -> i64 {
