@@ -11,6 +11,7 @@ stable
 security definer
 set search_path = pg_catalog, tidemill, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
     select exists (select from tidemill.moved m where m.queue_id = i_queue_id);
 $$;
