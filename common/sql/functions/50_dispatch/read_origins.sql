@@ -15,6 +15,7 @@ stable
 security definer
 set search_path = pg_catalog, tidemill, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
     select greatest(m.first_id, r.a), m.source, m.queue,
            m.source_ids[(greatest(m.first_id, r.a) - m.first_id + 1)::int4

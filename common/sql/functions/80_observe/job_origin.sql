@@ -12,6 +12,7 @@ stable
 security definer
 set search_path = pg_catalog, tidemill, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
     select jsonb_build_object('source', o.o_source, 'queue', o.o_queue, 'id', o.o_ids[1]::text)
       from tidemill.read_origins(i_queue_id, array[i_job_id], array[i_job_id]) o;

@@ -14,6 +14,7 @@ stable
 security definer
 set search_path = pg_catalog, pgq, tidemill, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
     select w.job_id, w.attempt, w.ev_time, w.ev_type
       from tidemill.waiting w

@@ -12,6 +12,7 @@ stable
 security definer
 set search_path = pg_catalog, pgq, tidemill, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
     select q.queue_name, w.holder, count(*)
       from (select w.queue_id, w.holder from tidemill.waiting w
