@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidemill_common::db::{Class, DbCause, Type};
+use tidemill_common::db::{Class, DbCause, Param, Type};
 use tidemill_common::service::Wake;
 use tidemill_common::testing::{Cluster, wait_for};
 
@@ -305,4 +305,35 @@ async fn what_is_asked_again_is_prepared_and_survives_another_function() {
     }
     let row = session.query_one("number", "select $1::text", &[(&7_i32, Type::INT4)]).await.unwrap();
     assert_eq!(row.get::<_, &str>(0), "7");
+}
+
+/// Rows are read as they come; who breaks off, and a row that fails in the server, leave the connection as good as before.
+#[tokio::test]
+async fn rows_are_read_one_by_one() {
+    let db = Cluster::shared().empty_database().await;
+    let mut session = db.session("tidemill-test");
+    let pid = session.backend_pid().await.unwrap();
+    let sql = "select 100 / (n - $1) from generate_series(1, 50000) n";
+    // Not prepared, then prepared.
+    for _ in 0..3 {
+        let none: [Param<'_>; 1] = [(&0_i32, Type::INT4)];
+        let all = session.query_each("count", sql, &none, |row| row.try_get::<_, i32>(0)).await.unwrap();
+        assert_eq!((all.len(), all[0], all[49]), (50_000, 100, 2));
+        let mut read = 0;
+        let wrong = session.query_each("count", sql, &none, |row| {
+            read += 1;
+            row.try_get::<_, String>(0)
+        });
+        let error = wrong.await.unwrap_err();
+        assert!(error.to_string().starts_with("count (database t"), "{error}");
+        assert!(matches!(error.cause(), DbCause::Decode(_)), "{error:?}");
+        assert_eq!(read, 1);
+        let error = session
+            .query_each("count", sql, &[(&40_000_i32, Type::INT4)], |row| row.try_get::<_, i32>(0))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("22012"), "division by zero");
+        assert_eq!(session.query_one("probe", "select 7", &[]).await.unwrap().get::<_, i32>(0), 7);
+    }
+    assert_eq!(session.backend_pid().await.unwrap(), pid, "still the first connection");
 }

@@ -8,6 +8,7 @@ use super::check::check_json;
 use super::result::check_results;
 use super::{
     At, Faults, Progress, ResultAnswer, ResultItem, Validate, check_text, check_type_name, decimal, limit,
+    times,
 };
 use crate::id::{JobId, QueueName, WorkerInstance};
 
@@ -217,8 +218,10 @@ pub struct GrabbedJob {
     /// The token that every finishing call names.
     pub lease: String,
     /// By database time. A worker counts from the start of its request instead.
+    #[serde(deserialize_with = "times::lease_ends_at")]
     pub lease_ends_at: Timestamp,
     /// When the job was produced.
+    #[serde(deserialize_with = "times::inserted_at")]
     pub inserted_at: Timestamp,
     /// Was it leased before?
     #[serde(default)]

@@ -18,6 +18,7 @@ mod produce;
 mod result;
 #[cfg(feature = "openapi")]
 mod schema;
+mod times;
 
 pub use check::{At, Faults, Validate, Violation, check_json, check_text, check_type_name, limit, parse};
 pub use grab::{

@@ -9,6 +9,7 @@ mod hosts;
 mod identity;
 mod session;
 mod statements;
+mod stream;
 mod target;
 mod tls;
 mod tx;

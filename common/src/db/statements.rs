@@ -1,7 +1,9 @@
 //! Prepared statements of one connection: what is asked again and again is parsed, analysed and planned once.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
+use futures_util::TryStreamExt;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
@@ -43,6 +45,37 @@ impl Statements {
         };
         let answer = client.query(&statement, &values(params)).await;
         self.check(sql, answer)
+    }
+
+    /// As [`Statements::query`], but each row is read when it arrives. The inner error is what could not be read.
+    pub(super) async fn query_each<T>(
+        &mut self,
+        client: &Client,
+        sql: &str,
+        params: &[Param<'_>],
+        mut read: impl FnMut(&Row) -> Result<T, Error>,
+    ) -> Result<Result<Vec<T>, Error>, Error> {
+        let prepared = self.find(client, sql, params).await?;
+        let is_prepared = prepared.is_some();
+        let answer = async {
+            let rows = match prepared {
+                None => {
+                    client.query_typed_raw(sql, params.iter().map(|(value, of)| (*value, of.clone()))).await?
+                }
+                Some(statement) => client.query_raw(&statement, values(params)).await?,
+            };
+            let mut rows = pin!(rows);
+            let mut all = Vec::new();
+            while let Some(row) = rows.try_next().await? {
+                match read(&row) {
+                    Ok(one) => all.push(one),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            Ok(Ok(all))
+        };
+        let answer = answer.await;
+        if is_prepared { self.check(sql, answer) } else { answer }
     }
 
     /// As [`Statements::query`], for the number of rows that were changed.

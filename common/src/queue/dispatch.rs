@@ -260,17 +260,23 @@ pub struct RowMark {
 ///
 /// # Errors
 /// [`DbError`]
-pub async fn read_ahead(
+pub async fn read_ahead<T>(
     session: &mut Session,
     (queue_id, sub_id): (i32, i32),
     (from, to): (TickId, TickId),
     after: Option<RowMark>,
     (rows, bytes): (i32, i64),
-) -> Result<(Vec<EventRow>, Option<RowMark>), DbError> {
-    let op = "read events";
-    let rows = session
-        .query(
-            op,
+    make: impl Fn(EventRow) -> T,
+) -> Result<(Vec<T>, Option<RowMark>), DbError> {
+    let mut mark = None;
+    let read = |row: &Row| -> Result<T, tokio_postgres::Error> {
+        let event = event(row)?;
+        mark = Some(RowMark { txid: event.txid, id: event.id });
+        Ok(make(event))
+    };
+    let events = session
+        .query_each(
+            "read events",
             "select ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4, \
              ev_txid from tidemill.read_ahead($1, $2, $3, $4, $5, $6, $7, $8)",
             &[
@@ -283,21 +289,10 @@ pub async fn read_ahead(
                 (&rows, Type::INT4),
                 (&bytes, Type::INT8),
             ],
+            read,
         )
         .await?;
-    let read = || -> Result<(Vec<EventRow>, Option<RowMark>), tokio_postgres::Error> {
-        let mark = match rows.last() {
-            Some(last) => Some(RowMark { txid: last.try_get(10)?, id: last.try_get(0)? }),
-            None => None,
-        };
-        // Not `collect`, which would not know how many: it grew, and copied, thirteen times.
-        let mut events = Vec::with_capacity(rows.len());
-        for row in &rows {
-            events.push(event(row)?);
-        }
-        Ok((events, mark))
-    };
-    read().map_err(|e| DbError::decode(op, &session.database(), e))
+    Ok((events, mark))
 }
 
 fn event(row: &Row) -> Result<EventRow, tokio_postgres::Error> {

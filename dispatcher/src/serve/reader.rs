@@ -65,8 +65,7 @@ impl Position {
         };
         let limits = (portion.rows, portion.bytes);
         let (rows, mark) =
-            dispatch::read_ahead(session, (queue_id, sub_id), (self.tick, to), after, limits).await?;
-        let rows: Vec<LogRow> = rows.into_iter().map(row).collect();
+            dispatch::read_ahead(session, (queue_id, sub_id), (self.tick, to), after, limits, row).await?;
         // Below both limits nothing can be left (a row weighs more than its content); otherwise another read tells.
         let weight: usize = rows.iter().map(|row| row.event.weight()).sum();
         let short = rows.len() < usize::try_from(portion.rows).unwrap_or(usize::MAX)
