@@ -79,7 +79,7 @@ impl WorkerBuilder {
             handlers: Handlers::default(),
             transactional: Vec::new(),
             concurrency: 16,
-            prefetch: 32,
+            prefetch: 64,
             lease: Duration::from_secs(60),
             wait: Duration::from_secs(20),
             drain: Duration::from_secs(20),
@@ -149,7 +149,7 @@ impl WorkerBuilder {
     }
 
     /// How many times `concurrency` jobs to keep on hand at most; 1: none ahead. It is as many as the handlers get
-    /// through in a tenth of a second, so only quick ones have jobs wait. Default 32.
+    /// through in a tenth of a second, so only quick ones have jobs wait. Default 64.
     pub fn prefetch(mut self, times: usize) -> Self {
         self.prefetch = times;
         self
