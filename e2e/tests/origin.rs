@@ -1,10 +1,11 @@
 //! Events of several databases, brought together by the mover: each job says where it came from, in every attempt.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tidemill_common::testing::{Cluster, Service, TestDb};
+use tidemill_common::testing::{Cluster, Service, TestDb, wait_for};
 use tidemill_e2e::api::{Client, lease};
 
 /// Events of each source.
@@ -18,7 +19,9 @@ async fn run(database: &TestDb, sql: &str) -> Result<()> {
 async fn grab(client: &Client, count: usize) -> Result<Vec<Value>> {
     let mut jobs = Vec::new();
     while jobs.len() < count {
-        let some = client.grab("work", 1_000, 60_000, 20_000).await?;
+        // Until the queue has an owner the answer is 503: repeat.
+        let grab = async || client.grab("work", 1_000, 60_000, 20_000).await.ok();
+        let some = wait_for("an owner's answer", Duration::from_secs(20), grab).await;
         anyhow::ensure!(!some.is_empty(), "{} of {count} jobs came", jobs.len());
         jobs.extend(some);
     }
