@@ -10,7 +10,8 @@ const STEP2: &str = "select pgq.maint_rotate_tables_step2()";
 /// A queue whose rotation is always due.
 async fn rotating(client: &Client) {
     queue(client).await;
-    run(client, "select pgq.set_queue_config('q', 'rotation_period', '0 seconds')").await;
+    // Also where the clock is set back meanwhile.
+    run(client, "select pgq.set_queue_config('q', 'rotation_period', '-1 hour')").await;
     consume(client, "q", "c").await;
 }
 
