@@ -31,7 +31,8 @@ pub(crate) async fn run() -> Result<()> {
     rig.fill_queue(SMALL).await?;
     rig.tick().await?;
     let dispatcher = Dispatcher::start(&rig).await?;
-    dispatcher.filled(50_000).await;
+    // A read begins when a quarter of the window is free.
+    dispatcher.filled(40_000).await;
     say(&format!("memory: {SMALL} jobs wait, 110-byte arguments: {}", dispatcher.memory()?));
     dispatcher.drain(100, 1_000).await?;
     let small = dispatcher.memory()?;
