@@ -87,6 +87,7 @@ impl Engine {
     }
 
     /// Does something wait for the next flush?
+    #[must_use]
     pub fn is_pending(&self) -> bool {
         !self.pending.is_empty()
     }

@@ -57,16 +57,16 @@ impl Listing {
     }
 
     fn look_at(&mut self, seat: &Seat) {
-        let (job, event) = (seat.entry.key.job, &seat.entry.event);
+        let job = seat.entry.key.job;
         let is_wanted = job > self.after
             && seat.state.lease().is_some() == self.leased
-            && self.kind.as_ref().is_none_or(|kind| kind == event.kind.as_deref().unwrap_or_default());
+            && self.kind.as_ref().is_none_or(|kind| kind == seat.entry.kind());
         let has_room = || {
             self.found.len() < self.limit || self.found.last_key_value().is_some_and(|(last, _)| job < *last)
         };
         if is_wanted && has_room() {
             let (attempt, inserted_at, event) =
-                (seat.entry.attempt, seat.entry.inserted_at, Arc::clone(event));
+                (seat.entry.attempt, seat.entry.inserted_at, Arc::clone(&seat.entry.event));
             self.found.insert(job, Listed { job, attempt, inserted_at, event });
             if self.found.len() > self.limit {
                 self.found.pop_last();

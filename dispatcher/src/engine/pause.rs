@@ -28,7 +28,7 @@ impl Paused {
     }
 
     pub(super) fn holds(&self, entry: &Entry) -> bool {
-        self.holds_type(entry.event.kind.as_deref().unwrap_or_default())
+        self.holds_type(entry.kind())
             || (!self.keys.is_empty() && key(&entry.event).is_some_and(|key| self.keys.contains(&key)))
     }
 

@@ -95,7 +95,7 @@ impl Relief {
     pub(super) fn arrived(&mut self, entry: &Entry) {
         if !self.parked.is_empty()
             && entry.key.put > 0
-            && let Some(parked) = self.parked.get_mut(entry.event.kind.as_deref().unwrap_or_default())
+            && let Some(parked) = self.parked.get_mut(entry.kind())
         {
             parked.not_before = Micros(0);
         }

@@ -133,16 +133,14 @@ impl Engine {
         if fresh.is_empty() || !self.polls.is_searched() {
             return;
         }
-        let kind = |slot: Slot| {
-            self.window.get(slot).map(|seat| seat.entry.event.kind.as_deref().unwrap_or_default())
-        };
+        let kind = |slot: Slot| self.window.get(slot).map(|seat| seat.entry.kind());
         let kinds: BTreeSet<&str> = fresh.iter().filter_map(|slot| kind(*slot)).collect();
         for number in self.polls.searching(&kinds) {
             let Some(poll) = self.polls.get(number) else { continue };
             let Some(filter) = &poll.grab.filter else { continue };
             let wanted = |slot: &&Slot| {
                 self.window.get(**slot).is_some_and(|seat| {
-                    let kind = seat.entry.event.kind.as_deref().unwrap_or_default();
+                    let kind = seat.entry.kind();
                     let of_type = poll.grab.types.as_ref().is_none_or(|t| t.iter().any(|t| t == kind));
                     of_type
                         && matches!(seat.state, State::Ready)

@@ -92,7 +92,7 @@ async fn here(
     match route.owner(state.me) {
         Owner::Here => Ok(Some(route)),
         Owner::There(_) if !passport.forwarded => Ok(None),
-        Owner::There(_) | Owner::Nobody => Err(nobody(queue)),
+        Owner::There(_) | Owner::Nobody => Err(Refusal::no_owner(queue)),
     }
 }
 
@@ -104,7 +104,7 @@ async fn relay(
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
     let owner = state.routes.find(queue).map(|route| route.owner(state.me));
-    let Some(Owner::There(address)) = owner else { return Err(nobody(queue)) };
+    let Some(Owner::There(address)) = owner else { return Err(Refusal::no_owner(queue)) };
     let call = Call { state, passport, address: &address, method: Method::POST, path, wait: Duration::ZERO };
     call.relay(bytes).await
 }
@@ -112,8 +112,8 @@ async fn relay(
 /// Where the job is: `here`, in the owner's window, or a state of `tidemill.job_details`; `None`: there is no such job.
 async fn place(state: &ApiState, route: &Route, queue: &str, number: i64) -> Result<Option<String>, Refusal> {
     // How far the log was read, then whether the job is in the window: what is in neither was not read by then.
-    let read_to = route.handle.count().await.map_err(|_| nobody(queue))?.read_to;
-    if route.handle.look(number).await.map_err(|_| nobody(queue))?.sighting.is_some() {
+    let read_to = route.handle.count().await.map_err(|_| Refusal::no_owner(queue))?.read_to;
+    if route.handle.look(number).await.map_err(|_| Refusal::no_owner(queue))?.sighting.is_some() {
         return Ok(Some("here".to_owned()));
     }
     let op = "look for a job to cancel";
@@ -138,10 +138,6 @@ async fn cancel(route: &Route, queue: &str, target: Target, code: i32) -> Result
             | Answered::Lent { .. }
             | Answered::Paused,
         )
-        | Err(_) => Err(nobody(queue)),
+        | Err(_) => Err(Refusal::no_owner(queue)),
     }
-}
-
-fn nobody(queue: &str) -> Refusal {
-    Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
 }

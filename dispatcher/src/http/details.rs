@@ -54,7 +54,7 @@ pub(super) async fn job(
     let mut read_to = None;
     let (mut sighting, mut progress) = (None, None);
     if owner == Owner::Here {
-        let lost = |_| Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"));
+        let lost = |_| Refusal::no_owner(queue.as_str());
         // How far the log was read, then whether the job is in the window: what is in neither was not read by then.
         read_to = Some(route.handle.count().await.map_err(lost)?.read_to);
         let looked = route.handle.look(number).await.map_err(lost)?;

@@ -63,7 +63,7 @@ pub(super) async fn jobs(
                     .await;
             }
             Owner::Here => owned_page(&state, &route, &wanted, limit).await?,
-            Owner::There(_) | Owner::Nobody => return Err(nobody(&queue)),
+            Owner::There(_) | Owner::Nobody => return Err(Refusal::no_owner(&queue)),
         },
         JobState::Done | JobState::Cancelled | JobState::Replaced => {
             let why = "`state` must be `ready`, `leased`, `waiting` or `dead`: there is no list of jobs that are done with";
@@ -71,10 +71,6 @@ pub(super) async fn jobs(
         }
     };
     Ok(body::ok(page).into_response())
-}
-
-fn nobody(queue: &str) -> Refusal {
-    Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
 }
 
 fn wrong_cursor() -> Refusal {
@@ -142,7 +138,7 @@ async fn owned_page(
     let size = limit.unsigned_abs() as usize;
     let listing = Listing::new(is_leased, wanted.r#type.clone(), after.unwrap_or(0), size);
     let in_window = route.handle.list(listing).await;
-    let in_window = in_window.map_err(|_| nobody(&route.seen.borrow().queue.name))?;
+    let in_window = in_window.map_err(|_| Refusal::no_owner(&route.seen.borrow().queue.name))?;
     // The waiting room after the window: so a lease that moves there meanwhile is found in one of them, or in both.
     let mut outside = Vec::new();
     if is_leased {

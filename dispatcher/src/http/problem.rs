@@ -59,6 +59,11 @@ impl Refusal {
         Self::new(ProblemKind::Unavailable, detail)
     }
 
+    /// No dispatcher owns the queue at this moment: repeat.
+    pub(super) fn no_owner(queue: &str) -> Self {
+        Self::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
+    }
+
     /// A failed database call, logged here: the caller hears no more than what to do.
     pub(super) fn database(error: &DbError) -> Self {
         let (cause, database) = (error_chain(error), error.database());

@@ -118,14 +118,10 @@ pub(super) async fn unseen(state: &ApiState, caller: &Caller, scope: Scope, queu
         Err(refusal) => return refusal,
     };
     match super::look::missing(&mut session, queue).await {
-        Ok(None) => nobody(queue),
+        Ok(None) => Refusal::no_owner(queue),
         Ok(Some(refusal)) => caller.unknown_queue(scope, queue, refusal),
         Err(error) => Refusal::database(&error),
     }
-}
-
-fn nobody(queue: &str) -> Refusal {
-    Refusal::unavailable(format!("no dispatcher owns the queue `{queue}` at this moment"))
 }
 
 /// One worker's request.
@@ -175,7 +171,7 @@ impl Worker<'_> {
                 | Answered::Cancelled { .. }
                 | Answered::Paused,
             )
-            | Err(_) => Err(nobody(source.name.as_str())),
+            | Err(_) => Err(Refusal::no_owner(source.name.as_str())),
         }
     }
 
@@ -281,7 +277,7 @@ impl Worker<'_> {
                 };
                 Ok(Jobs::There(self.call(address, wait).ask::<GrabResponse>(&request).await?.jobs))
             }
-            Owner::Nobody => Err(nobody(source.name.as_str())),
+            Owner::Nobody => Err(Refusal::no_owner(source.name.as_str())),
         }
     }
 
@@ -302,7 +298,7 @@ impl Worker<'_> {
                 | Answered::Cancelled { .. }
                 | Answered::Paused,
             )
-            | Err(_) => Err(nobody(name.as_str())),
+            | Err(_) => Err(Refusal::no_owner(name.as_str())),
         }
     }
 
