@@ -47,6 +47,8 @@ pub mod limit {
     pub const DELAY_MS: u64 = 315_360_000_000;
     /// Attempts of a job.
     pub const ATTEMPTS: u32 = 1_000;
+    /// The highest priority of a job; the lowest is as far below 0.
+    pub const PRIORITY: i32 = 1_000;
     /// Jobs in a queue's window.
     pub const WINDOW_JOBS: u64 = 10_000_000;
     /// The least that a window's bytes may be limited to: 1 MiB.

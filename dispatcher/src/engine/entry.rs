@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use tidemill_common::api::{Previous, PreviousEnd};
+use serde_json::value::RawValue;
+use tidemill_common::api::{Previous, PreviousEnd, limit};
 use tidemill_common::id::WorkerInstance;
 
 use super::record::{EntryKey, Holder};
@@ -56,6 +57,8 @@ pub struct Entry {
     pub coalesce_key: Option<Box<str>>,
     /// Does its end free a unique key?
     pub unique: bool,
+    /// Higher goes first; 0 if its options do not say.
+    pub priority: i16,
     /// Shared with the answers that carry it to workers.
     pub event: Arc<Event>,
 }
@@ -93,6 +96,7 @@ impl Entry {
             previous: None,
             coalesce_key: options.coalesce_key,
             unique: options.unique.is_some(),
+            priority: options.priority.and_then(priority).unwrap_or(0),
             event: Arc::new(event),
         }
     }
@@ -130,8 +134,11 @@ impl Reput {
 
 /// What of the job's options concerns the engine.
 #[derive(Default, Deserialize)]
-struct Options {
+struct Options<'a> {
     max_attempts: Option<i32>,
+    /// As text: somebody else's event may have anything there.
+    #[serde(borrow)]
+    priority: Option<&'a RawValue>,
     #[serde(default)]
     coalesce_key: Option<Box<str>>,
     /// The database knows which key it is.
@@ -139,6 +146,11 @@ struct Options {
 }
 
 /// `ev_extra1` holds options only if it is a JSON object; anything else is the producer's own.
-fn options(extra1: &str) -> Option<Options> {
+fn options(extra1: &str) -> Option<Options<'_>> {
     if extra1.trim_start().starts_with('{') { serde_json::from_str(extra1).ok() } else { None }
+}
+
+/// What a producer could have asked for; anything else is no priority.
+fn priority(json: &RawValue) -> Option<i16> {
+    json.get().parse().ok().filter(|priority| i32::from(*priority).abs() <= limit::PRIORITY)
 }

@@ -13,7 +13,7 @@ use super::polls::Poll;
 use super::record::{Holder, LeaseKey, LeasedEntry, Record, Resolution};
 use super::search::Filter;
 use super::time::Micros;
-use super::window::{Held, Slot, State};
+use super::window::{Held, Rank, Slot, State};
 
 /// How long a search may take that does not wait for jobs.
 const SEARCH_MS: u64 = 5_000;
@@ -108,11 +108,11 @@ impl Engine {
     }
 
     /// Leases what is ready and wanted, into the unit: how many, and where to go on searching.
-    fn pick_wanted(&mut self, unit: &mut Unit, grab: &Grab) -> (usize, Option<u64>) {
+    fn pick_wanted(&mut self, unit: &mut Unit, grab: &Grab) -> (usize, Option<Rank>) {
         match &grab.filter {
             None => (self.pick(unit, grab, None), None),
             Some(filter) => {
-                let found = self.search(grab, filter, 0);
+                let found = self.search(grab, filter, Rank::FIRST);
                 (self.pick(unit, grab, Some(&found.slots)), found.rest)
             }
         }
@@ -233,8 +233,15 @@ impl Engine {
         }
     }
 
+    /// Ends the leases whose time is over.
+    pub(super) fn end_leases(&mut self) {
+        while let Some((slot, number)) = self.ends.pop(self.now) {
+            self.end_lease(slot, number);
+        }
+    }
+
     /// The lease in this slot ended without a result, unless it was extended or finished in the meantime.
-    pub(super) fn end_lease(&mut self, slot: Slot, number: i64) {
+    fn end_lease(&mut self, slot: Slot, number: i64) {
         let Some(seat) = self.window.get_mut(slot) else { return };
         let State::Leased(held, extending) = &seat.state else { return };
         if held.lease.number != number {

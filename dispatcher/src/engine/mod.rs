@@ -240,6 +240,7 @@ impl Engine {
             }
         }
         self.end_hits(&hits);
+        self.end_leases();
         if complete {
             self.window.close_range();
         }
@@ -274,17 +275,16 @@ impl Engine {
                     self.cancels.tell(key.job, code);
                 }
                 let end = (held.until, held.lease.number);
-                if let Some(slot) = self.window.insert(entry, State::Leased(held, extending)) {
+                if let Some(slot) = self.window.insert(entry, State::Leased(held, extending), self.now) {
                     self.ends.push(end.0, slot, end.1, &self.window);
                 }
-                self.advance(self.now);
                 None
             }
-            _ if hit.is_some() => self.window.insert(entry, State::Finishing(None)),
+            _ if hit.is_some() => self.window.insert(entry, State::Finishing(None), self.now),
             state => {
                 let exhausted = entry.attempt >= self.max_attempts(&entry);
                 let state = if exhausted { State::Finishing(None) } else { state };
-                if let Some(slot) = self.window.insert(entry, state)
+                if let Some(slot) = self.window.insert(entry, state, self.now)
                     && exhausted
                 {
                     self.exhaust(slot, None);
@@ -303,9 +303,7 @@ impl Engine {
     /// Lets time pass: leases end, polls run out.
     pub fn advance(&mut self, now: Micros) {
         self.now = self.now.max(now);
-        while let Some((slot, number)) = self.ends.pop(self.now) {
-            self.end_lease(slot, number);
-        }
+        self.end_leases();
         self.serve_early();
         self.serve_polls();
         self.expire_polls();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::answer::RequestId;
 use super::grab::Grab;
 use super::time::Micros;
-use super::window::Window;
+use super::window::{Rank, Window};
 
 /// A grab that waits.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub(super) struct Poll {
     pub(super) deadline: Micros,
     /// When it would be, if its search had looked through the window.
     pub(super) answer_by: Micros,
-    /// A search that has not looked through the whole window yet: the order of the entry to go on with.
-    pub(super) scan: Option<u64>,
+    /// A search that has not looked through the whole window yet: the rank of the entry to go on with.
+    pub(super) scan: Option<Rank>,
 }
 
 /// Who waits for what: numbers of polls by type.
@@ -121,7 +121,7 @@ impl Polls {
     }
 
     /// How far its search has come; `deadline` is when it is answered empty from now on.
-    pub(super) fn scanned(&mut self, number: u64, scan: Option<u64>, deadline: Micros) {
+    pub(super) fn scanned(&mut self, number: u64, scan: Option<Rank>, deadline: Micros) {
         let Some(poll) = self.waiting.get_mut(&number) else { return };
         self.deadlines.remove(&(poll.deadline, number));
         self.deadlines.insert((deadline, number));

@@ -147,21 +147,27 @@ impl Engine {
             }
             self.lend_older(&mut unit, young_ms);
         }
+        if self.is_far() {
+            self.window.hurry(self.limits.window_jobs as u64, CHUNK);
+        }
         if !unit.effects.is_empty() {
             self.relief.moving = true;
             self.submit(unit);
         }
     }
 
-    /// So much has been read beyond the mark that a successor would have to fold too much; or there is no room to read
-    /// on, and somebody goes without.
+    /// So much has been read beyond the mark that a successor would have to fold too much.
+    fn is_far(&self) -> bool {
+        self.window.ahead() > 2 * self.limits.window_jobs as u64
+    }
+
+    /// The mark is far behind, or there is no room to read on and somebody goes without.
     fn is_pressed(&self) -> bool {
-        let is_far = self.window.ahead() > 2 * self.limits.window_jobs as u64;
         let (rows, bytes) = self.room();
         let is_full =
             rows < (self.limits.window_jobs / 4).max(1) || bytes < (self.limits.window_bytes / 8).max(1);
         let hungry = self.relief.hungry.is_some_and(|at| at.plus_ms(self.limits.ask_ms) > self.now);
-        is_far || (is_full && (hungry || !self.polls.is_empty()))
+        self.is_far() || (is_full && (hungry || !self.polls.is_empty()))
     }
 
     /// Moves leases that were granted so long ago and are live, those first that were read first.
@@ -173,7 +179,7 @@ impl Engine {
             .window
             .iter()
             .filter(|(_, seat)| !seat.immovable && is_old(&seat.state))
-            .map(|(slot, seat)| (seat.order, slot))
+            .map(|(slot, seat)| (seat.rank.order, slot))
             .collect();
         old.sort_unstable();
         let mut bytes = 0;
@@ -257,18 +263,12 @@ impl Engine {
             .filter(|kind| !self.relief.asked.contains_key(*kind) && !self.polls.want(kind))
             .map(str::to_owned)
             .collect();
-        let (mut bytes, mut immovable) = (0, Vec::new());
-        while unit.effects.len() < self.relief.chunk && bytes < CHUNK_BYTES {
-            let Some(slot) = self.window.next_ready(Some(&unwanted)) else { break };
-            let Some(seat) = self.window.get_mut(slot) else { break };
-            if seat.immovable {
-                immovable.push(slot);
-                continue;
+        let room = self.relief.chunk.saturating_sub(unit.effects.len());
+        let mut bytes = 0;
+        for slot in self.window.first_read(&unwanted, room) {
+            if bytes < CHUNK_BYTES && self.window.take_ready(slot) {
+                bytes += self.park(unit, slot);
             }
-            bytes += self.park(unit, slot);
-        }
-        for slot in immovable {
-            self.window.make_ready(slot);
         }
     }
 

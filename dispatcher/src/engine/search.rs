@@ -9,7 +9,7 @@ use tidemill_common::api::KeyFilter;
 use super::Engine;
 use super::entry::Entry;
 use super::grab::Grab;
-use super::window::{Slot, State};
+use super::window::{Rank, Slot, State};
 
 /// Entries that one look goes through, and bytes of their arguments: the rest follows with the next.
 const LOOK_ENTRIES: usize = 20_000;
@@ -90,13 +90,13 @@ fn contains(whole: &Value, part: &Value, top: bool) -> bool {
 /// What a look through the window brought.
 pub(super) struct Found {
     pub(super) slots: Vec<Slot>,
-    /// The order of the entry to go on with, if not everything has been seen.
-    pub(super) rest: Option<u64>,
+    /// The rank of the entry to go on with, if not everything has been seen.
+    pub(super) rest: Option<Rank>,
 }
 
 impl Engine {
-    /// Looks for ready entries that the grab wants, those first that were read first.
-    pub(super) fn search(&self, grab: &Grab, filter: &Filter, from: u64) -> Found {
+    /// Looks for ready entries that the grab wants, from a rank on and by rank.
+    pub(super) fn search(&self, grab: &Grab, filter: &Filter, from: Rank) -> Found {
         let (mut entries, mut bytes) = (LOOK_ENTRIES, LOOK_BYTES);
         let mut slots = Vec::new();
         let rest = self.window.walk_ready(grab.types.as_deref(), from, |slot, entry| {
@@ -118,41 +118,54 @@ impl Engine {
 
     /// Gives what became ready to those who search, and goes on with searches that are not finished.
     pub(super) fn serve_searches(&mut self) {
+        let mut fresh = self.window.take_fresh();
+        fresh.sort_unstable_by_key(|slot| self.window.rank(*slot));
+        fresh.dedup();
         for number in self.polls.unfinished() {
             let Some(poll) = self.polls.get(number) else { continue };
             let (Some(from), Some(filter)) = (poll.scan, &poll.grab.filter) else { continue };
-            let Found { slots, rest } = self.search(&poll.grab, filter, from);
+            // What became ready where it has been goes first.
+            let passed = fresh.partition_point(|slot| self.window.rank(*slot) < from);
+            let mut slots = self.wanted(&fresh[..passed], &poll.grab, filter);
+            let found = self.search(&poll.grab, filter, from);
+            slots.extend(found.slots);
+            slots.truncate(poll.grab.max);
             if slots.is_empty() {
-                let deadline = if rest.is_some() { poll.deadline } else { poll.answer_by };
-                self.polls.scanned(number, rest, deadline);
+                let deadline = if found.rest.is_some() { poll.deadline } else { poll.answer_by };
+                self.polls.scanned(number, found.rest, deadline);
             } else {
                 self.serve(number, Some(&slots));
             }
         }
-        let fresh = self.window.take_fresh();
         if fresh.is_empty() || !self.polls.is_searched() {
             return;
         }
         let kind = |slot: Slot| self.window.get(slot).map(|seat| seat.entry.kind());
         let kinds: BTreeSet<&str> = fresh.iter().filter_map(|slot| kind(*slot)).collect();
         for number in self.polls.searching(&kinds) {
-            let Some(poll) = self.polls.get(number) else { continue };
+            // A search that is not finished comes to the rest of them in its turn.
+            let Some(poll) = self.polls.get(number).filter(|poll| poll.scan.is_none()) else { continue };
             let Some(filter) = &poll.grab.filter else { continue };
-            let wanted = |slot: &&Slot| {
-                self.window.get(**slot).is_some_and(|seat| {
-                    let kind = seat.entry.kind();
-                    let of_type = poll.grab.types.as_ref().is_none_or(|t| t.iter().any(|t| t == kind));
-                    of_type
-                        && matches!(seat.state, State::Ready)
-                        && !self.window.is_held(**slot)
-                        && filter.matches(&seat.entry)
-                })
-            };
-            let slots: Vec<Slot> = fresh.iter().filter(wanted).take(poll.grab.max).copied().collect();
+            let slots = self.wanted(&fresh, &poll.grab, filter);
             if !slots.is_empty() {
                 self.serve(number, Some(&slots));
             }
         }
+    }
+
+    /// What the grab may have of these, in their order.
+    fn wanted(&self, slots: &[Slot], grab: &Grab, filter: &Filter) -> Vec<Slot> {
+        let is_wanted = |slot: &&Slot| {
+            self.window.get(**slot).is_some_and(|seat| {
+                let kind = seat.entry.kind();
+                let of_type = grab.types.as_ref().is_none_or(|types| types.iter().any(|t| t == kind));
+                of_type
+                    && matches!(seat.state, State::Ready)
+                    && !self.window.is_held(**slot)
+                    && filter.matches(&seat.entry)
+            })
+        };
+        slots.iter().filter(is_wanted).take(grab.max).copied().collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The window: the entries read ahead of the low-water mark, ready ones in order, and how far the mark may move.
 
 mod held;
+mod rank;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -11,6 +12,7 @@ use super::Map;
 use super::entry::Entry;
 use super::record::{EntryKey, Holder, LeaseKey};
 use super::time::Micros;
+pub(super) use rank::Rank;
 
 /// Where an entry stands in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,10 +58,9 @@ impl State {
 pub(super) struct Seat {
     pub(super) entry: Entry,
     pub(super) state: State,
-    /// Which range it was read with.
-    range: u64,
-    /// Order of reading: what first-come-first-served goes by.
-    pub(super) order: u64,
+    pub(super) rank: Rank,
+    /// Which range it was read with: the low bits of its number.
+    range: u32,
     /// The database refused it as a row of the waiting room.
     pub(super) immovable: bool,
 }
@@ -79,8 +80,9 @@ pub(super) struct Window {
     seats: Vec<Option<Seat>>,
     free: Vec<Slot>,
     keys: Map<EntryKey, Slot>,
-    /// By type, so that a grab for some types does not walk past the others.
+    /// By type, so that a grab for some types does not walk past the others; of a type, by rank.
     ready: BTreeMap<String, VecDeque<Slot>>,
+    read: rank::Read,
     ready_count: usize,
     held: held::Held,
     /// What became ready of late, kept while somebody searches.
@@ -133,6 +135,11 @@ impl Window {
         self.seats.get_mut(slot.0 as usize)?.as_mut()
     }
 
+    /// Rank of the entry in this slot; before all others, if there is none.
+    pub(super) fn rank(&self, slot: Slot) -> Rank {
+        rank_of(&self.seats, Some(&slot))
+    }
+
     pub(super) fn find(&self, key: EntryKey) -> Option<Slot> {
         self.keys.get(&key).copied()
     }
@@ -178,17 +185,20 @@ impl Window {
         self.advance();
     }
 
-    /// Takes an entry in; `None` if it is there already (the log may hold the same entry twice only if somebody
-    /// wrote its id by hand).
-    pub(super) fn insert(&mut self, entry: Entry, state: State) -> Option<Slot> {
+    /// Takes an entry in that was read at this time, never before the last one; `None` if it is there already (the log
+    /// may hold the same entry twice only if somebody wrote its id by hand).
+    pub(super) fn insert(&mut self, entry: Entry, state: State, read_at: Micros) -> Option<Slot> {
         if self.keys.contains_key(&entry.key) {
             return None;
         }
         let range = self.ranges.back_mut()?;
         range.unresolved += 1;
+        if entry.priority != 0 {
+            self.keep_read();
+        }
         let seat = Seat {
-            range: self.first_range + self.ranges.len() as u64 - 1,
-            order: self.next_order,
+            rank: Rank::new(read_at, entry.priority, self.next_order),
+            range: (self.first_range + self.ranges.len() as u64 - 1) as u32,
             immovable: false,
             state,
             entry,
@@ -222,8 +232,8 @@ impl Window {
         }
     }
 
-    /// Keeps each type's queue in the order of reading: a new entry goes to its end, one that is ready again near its
-    /// front.
+    /// Keeps each type's queue by rank: a new entry goes to its end, if it has no priority, and one that is ready again
+    /// near its front.
     fn enqueue(&mut self, slot: Slot) {
         if self.hold(slot) {
             return;
@@ -231,13 +241,14 @@ impl Window {
         let Some(seat) = seat_of(&self.seats, slot) else { return };
         let kind = seat.entry.kind();
         match self.ready.get_mut(kind) {
-            Some(queue) if order_of(&self.seats, queue.back()) < seat.order => queue.push_back(slot),
+            Some(queue) if rank_of(&self.seats, queue.back()) < seat.rank => queue.push_back(slot),
             Some(queue) => {
-                let before = |other: &Slot| order_of(&self.seats, Some(other)) < seat.order;
+                let before = |other: &Slot| rank_of(&self.seats, Some(other)) < seat.rank;
                 queue.insert(queue.partition_point(before), slot);
             }
             None => drop(self.ready.insert(kind.to_owned(), VecDeque::from([slot]))),
         }
+        self.read.insert(seat.rank, slot);
         self.ready_count += 1;
         if let Some(fresh) = &mut self.fresh {
             fresh.push(slot);
@@ -256,32 +267,30 @@ impl Window {
         self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Shows ready entries of these types, from an order on and in order, until the visitor breaks off: with `Some`,
-    /// the order of the entry it did not want yet is returned.
+    /// Shows ready entries of these types, from a rank on and by rank, until the visitor breaks off: with `Some`, the
+    /// rank of the entry it did not want yet is returned.
     pub(super) fn walk_ready(
         &self,
         types: Option<&[String]>,
-        from: u64,
+        from: Rank,
         mut visit: impl FnMut(Slot, &Entry) -> ControlFlow<Option<()>>,
-    ) -> Option<u64> {
-        let seat = |slot: Slot| self.get(slot);
-        let order = |slot: Slot| seat(slot).map_or(0, |seat| seat.order);
+    ) -> Option<Rank> {
         let queues: Vec<&VecDeque<Slot>> = match types {
             None => self.ready.values().collect(),
             Some(types) => types.iter().filter_map(|kind| self.ready.get(kind)).collect(),
         };
         let mut heads = BinaryHeap::new();
         for (n, queue) in queues.iter().enumerate() {
-            let start = queue.partition_point(|slot| order(*slot) < from);
-            heads.extend(queue.get(start).map(|slot| Reverse((order(*slot), n, start))));
+            let start = queue.partition_point(|slot| self.rank(*slot) < from);
+            heads.extend(queue.get(start).map(|slot| Reverse((self.rank(*slot), n, start))));
         }
         while let Some(Reverse((at, n, index))) = heads.pop() {
             let queue = queues.get(n)?;
             let slot = *queue.get(index)?;
-            if let ControlFlow::Break(rest) = visit(slot, &seat(slot)?.entry) {
+            if let ControlFlow::Break(rest) = visit(slot, &self.get(slot)?.entry) {
                 return rest.map(|()| at);
             }
-            heads.extend(queue.get(index + 1).map(|slot| Reverse((order(*slot), n, index + 1))));
+            heads.extend(queue.get(index + 1).map(|slot| Reverse((self.rank(*slot), n, index + 1))));
         }
         None
     }
@@ -291,8 +300,8 @@ impl Window {
         let Some(seat) = seat_of(&self.seats, slot).filter(|seat| matches!(seat.state, State::Ready)) else {
             return false;
         };
-        let (kind, order) = (seat.entry.kind(), seat.order);
-        let before = |other: &Slot| order_of(&self.seats, Some(other)) < order;
+        let (kind, rank) = (seat.entry.kind(), seat.rank);
+        let before = |other: &Slot| rank_of(&self.seats, Some(other)) < rank;
         let Some(queue) = self.ready.get_mut(kind) else { return false };
         let index = queue.partition_point(before);
         if queue.get(index) != Some(&slot) {
@@ -302,6 +311,7 @@ impl Window {
         if queue.is_empty() {
             self.ready.remove(kind);
         }
+        self.read.remove(rank);
         self.ready_count -= 1;
         true
     }
@@ -310,30 +320,33 @@ impl Window {
         self.ready.len()
     }
 
-    /// The ready entry that was read first, of these types (all if `None`), taken out of the order.
+    /// The ready entry that goes first, of these types (all if `None`), taken out of the order.
     pub(super) fn next_ready(&mut self, types: Option<&[String]>) -> Option<Slot> {
         if self.ready_count == 0 {
             return None;
         }
-        let order = |queue: &VecDeque<Slot>| order_of(&self.seats, queue.front());
+        let rank = |queue: &VecDeque<Slot>| rank_of(&self.seats, queue.front());
         let first = match types {
-            None => self.ready.values().min_by_key(|queue| order(queue)),
-            Some(types) => types.iter().filter_map(|kind| self.ready.get(kind)).min_by_key(|q| order(q)),
+            None => self.ready.values().min_by_key(|queue| rank(queue)),
+            Some(types) => types.iter().filter_map(|kind| self.ready.get(kind)).min_by_key(|q| rank(q)),
         };
         let slot = *first?.front()?;
-        let kind = seat_of(&self.seats, slot)?.entry.kind();
+        let seat = seat_of(&self.seats, slot)?;
+        let kind = seat.entry.kind();
         let queue = self.ready.get_mut(kind)?;
         queue.pop_front();
         if queue.is_empty() {
             self.ready.remove(kind);
         }
+        self.read.remove(seat.rank);
         self.ready_count -= 1;
         Some(slot)
     }
 
     /// When the ready entry that waits longest was inserted.
     pub(super) fn oldest_ready(&self) -> Option<Micros> {
-        self.ready.values().filter_map(|q| Some(self.get(*q.front()?)?.entry.inserted_at)).min()
+        let fronts = self.ready.values().filter_map(VecDeque::front);
+        fronts.chain(self.read.first()).filter_map(|slot| Some(self.get(*slot)?.entry.inserted_at)).min()
     }
 
     /// Forgets a resolved entry and moves the mark as far as it can go.
@@ -342,8 +355,8 @@ impl Window {
         self.free.push(slot);
         self.keys.remove(&seat.entry.key);
         self.bytes -= seat.entry.event.weight();
-        let index = usize::try_from(seat.range - self.first_range).ok()?;
-        if let Some(range) = self.ranges.get_mut(index) {
+        let index = seat.range.wrapping_sub(self.first_range as u32);
+        if let Some(range) = self.ranges.get_mut(index as usize) {
             range.unresolved -= 1;
         }
         self.advance();
@@ -366,7 +379,7 @@ fn seat_of(seats: &[Option<Seat>], slot: Slot) -> Option<&Seat> {
     seats.get(slot.0 as usize)?.as_ref()
 }
 
-/// Order of reading of the entry in this slot; 0, before all others, if there is none.
-fn order_of(seats: &[Option<Seat>], slot: Option<&Slot>) -> u64 {
-    slot.and_then(|slot| seat_of(seats, *slot)).map_or(0, |seat| seat.order)
+/// Rank of the entry in this slot; before all others, if there is none.
+fn rank_of(seats: &[Option<Seat>], slot: Option<&Slot>) -> Rank {
+    slot.and_then(|slot| seat_of(seats, *slot)).map_or(Rank::FIRST, |seat| seat.rank)
 }

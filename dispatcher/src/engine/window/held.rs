@@ -30,7 +30,7 @@ impl Window {
             let Some(seat) = self.get(slot).filter(|seat| self.held.paused.holds(&seat.entry)) else {
                 continue;
             };
-            let order = seat.order;
+            let order = seat.rank.order;
             if self.take_ready(slot) {
                 self.held.slots.insert(order, slot);
             }
@@ -52,14 +52,14 @@ impl Window {
         let Some(seat) = self.get(slot).filter(|seat| self.held.paused.holds(&seat.entry)) else {
             return false;
         };
-        let order = seat.order;
+        let order = seat.rank.order;
         self.held.slots.insert(order, slot);
         true
     }
 
     /// Takes this ready entry out of the order, held back or not; false if it is not ready.
     pub(in crate::engine) fn take_out(&mut self, slot: Slot) -> bool {
-        let order = self.get(slot).map(|seat| seat.order);
+        let order = self.get(slot).map(|seat| seat.rank.order);
         let was_held = order.is_some_and(|order| self.held.slots.get(&order) == Some(&slot));
         if let Some(order) = order.filter(|_| was_held) {
             self.held.slots.remove(&order);
@@ -69,7 +69,7 @@ impl Window {
 
     /// Is this entry held back?
     pub(in crate::engine) fn is_held(&self, slot: Slot) -> bool {
-        self.get(slot).is_some_and(|seat| self.held.slots.get(&seat.order) == Some(&slot))
+        self.get(slot).is_some_and(|seat| self.held.slots.get(&seat.rank.order) == Some(&slot))
     }
 
     /// The entries held back for their type or key, those first that were read first. None while the queue is paused as a
