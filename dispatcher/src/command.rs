@@ -292,6 +292,7 @@ mod tests {
             ends_at: Micros(2),
             inserted_at: Micros(1),
             max_attempts: 3,
+            timeout_ms: None,
             previous: None,
             progress: None,
             origin: None,

@@ -215,6 +215,9 @@ pub struct GrabbedJob {
     pub attempt: u32,
     /// After this many it is dead.
     pub max_attempts: u32,
+    /// How long this attempt may take, counted from its grab, if that is limited: the lease is not extended further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
     /// The token that every finishing call names.
     pub lease: String,
     /// By database time. A worker counts from the start of its request instead.

@@ -31,7 +31,7 @@ pub struct NewJob {
     /// Attempts before it is dead; absent: the queue's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// Higher goes first.
+    /// Higher goes first, -1000 to 1000; absent: 0. A point counts as a minute of waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// The key of concurrency and rate limits.
@@ -47,7 +47,7 @@ pub struct NewJob {
     /// Keeps a second copy out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique: Option<Unique>,
-    /// How long one attempt may take.
+    /// How long one attempt may take, counted from its grab: its lease ends then, however often it is extended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// W3C trace context.
@@ -167,6 +167,9 @@ impl Validate for NewJob {
         }
         if let Some(attempts) = self.max_attempts {
             faults.range(attempts, 1, limit::ATTEMPTS, at.field("max_attempts"));
+        }
+        if let Some(priority) = self.priority {
+            faults.range(priority, -limit::PRIORITY, limit::PRIORITY, at.field("priority"));
         }
         for (name, text) in [("key", &self.key), ("coalesce_key", &self.coalesce_key)] {
             if let Some(text) = text {

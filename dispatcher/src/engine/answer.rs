@@ -1,5 +1,6 @@
 //! Answers: what the engine says once the flush that backs it is committed.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tidemill_common::api::{Answer, Previous, Progress};
@@ -64,6 +65,7 @@ pub struct Granted {
     pub ends_at: Micros,
     pub inserted_at: Micros,
     pub max_attempts: i32,
+    pub timeout_ms: Option<NonZeroU32>,
     pub previous: Option<Previous>,
     /// What the job's holder said last.
     pub progress: Option<Arc<Progress>>,

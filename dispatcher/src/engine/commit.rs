@@ -296,6 +296,7 @@ impl Engine {
             ends_at: held.until,
             inserted_at: entry.inserted_at,
             max_attempts: self.max_attempts(entry),
+            timeout_ms: entry.timeout_ms,
             previous: entry.previous.clone(),
             progress: self.progress.of(entry.key.job),
             origin: self.origins.of(entry.key.job),
@@ -346,12 +347,14 @@ impl Engine {
         match &mut seat.state {
             State::Leased(held, extending) => {
                 *extending = extending.saturating_sub(1);
-                held.until = held.until.max(until);
+                held.until = held.until.max(seat.entry.end_within(held.since, until));
                 let end = (held.until, held.lease.number);
                 self.ends.push(end.0, slot, end.1, &self.window);
             }
             // It counts if the result that came in the meantime is not committed.
-            State::Finishing(Some(held)) => held.until = held.until.max(until),
+            State::Finishing(Some(held)) => {
+                held.until = held.until.max(seat.entry.end_within(held.since, until));
+            }
             State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(_) => {}
         }
     }

@@ -1,5 +1,6 @@
 //! An entry of the log as the engine holds it, and how it is read from an event row.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -51,6 +52,8 @@ pub struct Entry {
     pub attempt: i32,
     /// The job's own limit, if its options have one.
     pub max_attempts: Option<i32>,
+    /// How long one attempt may take, counted from its grab, if its options say so.
+    pub timeout_ms: Option<NonZeroU32>,
     /// How the last lease ended.
     pub previous: Option<Previous>,
     /// What jobs are coalesced by.
@@ -93,12 +96,34 @@ impl Entry {
             inserted_at,
             attempt: 0,
             max_attempts: options.max_attempts,
+            timeout_ms: options.timeout_ms.and_then(timeout_ms),
             previous: None,
             coalesce_key: options.coalesce_key,
             unique: options.unique.is_some(),
             priority: options.priority.and_then(priority).unwrap_or(0),
             event: Arc::new(event),
         }
+    }
+
+    /// How long a lease of it is that somebody wants for `ms`.
+    pub(super) fn lease_ms(&self, ms: u64) -> u64 {
+        self.timeout_ms.map_or(ms, |timeout_ms| ms.min(timeout_ms.get().into()))
+    }
+
+    /// When the time of an attempt that was granted then is over; `None`: it may take as long as its lease is extended.
+    pub(super) fn over_at(&self, since: Micros) -> Option<Micros> {
+        self.timeout_ms.map(|timeout_ms| since.plus_ms(timeout_ms.get().into()))
+    }
+
+    /// The end of a lease that was granted at `since` and is to last until `until`.
+    pub(super) fn end_within(&self, since: Micros, until: Micros) -> Micros {
+        self.over_at(since).map_or(until, |over_at| until.min(over_at))
+    }
+
+    /// What is recorded of an attempt whose lease ended then without a result, if its own time was over.
+    pub(super) fn why_over(&self, since: Micros, until: Micros) -> Option<String> {
+        let timeout_ms = self.timeout_ms.filter(|_| self.over_at(since).is_some_and(|at| at <= until))?;
+        Some(format!("the attempt's time of {timeout_ms} ms was over"))
     }
 }
 
@@ -138,6 +163,8 @@ struct Options<'a> {
     max_attempts: Option<i32>,
     /// As text: somebody else's event may have anything there.
     #[serde(borrow)]
+    timeout_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
     priority: Option<&'a RawValue>,
     #[serde(default)]
     coalesce_key: Option<Box<str>>,
@@ -153,4 +180,36 @@ fn options(extra1: &str) -> Option<Options<'_>> {
 /// What a producer could have asked for; anything else is no priority.
 fn priority(json: &RawValue) -> Option<i16> {
     json.get().parse().ok().filter(|priority| i32::from(*priority).abs() <= limit::PRIORITY)
+}
+
+/// What a producer could have asked for; anything else is no timeout.
+fn timeout_ms(json: &RawValue) -> Option<NonZeroU32> {
+    let timeout_ms: NonZeroU32 = json.get().parse().ok()?;
+    (u64::from(timeout_ms.get()) <= limit::LEASE_MAX_MS).then_some(timeout_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_what_a_producer_could_have_asked_for() {
+        let read = |timeout: &str| {
+            let extra = format!(r#"{{"timeout_ms":{timeout},"max_attempts":3,"coalesce_key":"c"}}"#);
+            let event = Event { extra: [Some(extra), None, None, None], ..Event::default() };
+            let entry = Entry::new(EntryKey { job: 1, put: 0 }, Micros(0), event);
+            // Whatever it is, the other options hold.
+            let others = (entry.max_attempts, entry.coalesce_key.as_deref());
+            assert_eq!(others, (Some(3), Some("c")), "{timeout}");
+            entry.timeout_ms.map(NonZeroU32::get)
+        };
+        assert_eq!(read("1"), Some(1));
+        assert_eq!(read("86400000"), Some(86_400_000));
+        for nonsense in ["0", "86400001", "99999999999999999999", "-1", "1.5", "1e3"] {
+            assert_eq!(read(nonsense), None, "{nonsense}");
+        }
+        for nonsense in ["\"30\"", "null", "[1]", "{}"] {
+            assert_eq!(read(nonsense), None, "{nonsense}");
+        }
+    }
 }

@@ -201,6 +201,7 @@ impl Engine {
             kind: "retry",
             due: Due::After(due_ms),
             lease: None,
+            over: None,
             holder: None,
             previous: serde_json::to_value(ended).ok(),
             job: (&seat.entry).into(),
@@ -235,20 +236,21 @@ impl Engine {
     /// The last allowed attempt ended without a result: a dead letter instead of another lease.
     pub(super) fn exhaust(&mut self, slot: Slot, held: Option<Held>) {
         let mut unit = Unit::default();
-        let message = "the last attempt ended without a result";
+        let mut message = "the last attempt ended without a result".to_owned();
         if let Some(held) = &held
             && let Some(seat) = self.window.get(slot)
         {
+            message = seat.entry.why_over(held.since, held.until).unwrap_or(message);
             unit.cold.fail.push(Failure {
                 job: seat.entry.key.job,
                 attempt: seat.entry.attempt,
                 reason: "expired",
-                message: message.to_owned(),
+                message: message.clone(),
                 holder: Some(HolderItem::from(&*held.holder)),
             });
         }
         let lease = held.map_or(LeaseKey { epoch: self.epoch, number: 0 }, |held| held.lease);
-        self.bury(&mut unit, slot, lease, Resolution::Exhausted, message);
+        self.bury(&mut unit, slot, lease, Resolution::Exhausted, &message);
         self.submit(unit);
     }
 

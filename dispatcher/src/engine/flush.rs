@@ -92,6 +92,9 @@ pub(super) struct Wait {
     pub(super) due: Due,
     #[serde(flatten)]
     pub(super) lease: Option<LeaseItem>,
+    /// Beyond which the lease is not extended; of a job with a timeout.
+    #[serde(flatten)]
+    pub(super) over: Option<Over>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) holder: Option<HolderItem>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +115,17 @@ pub(super) enum Due {
     /// When somebody asks for it.
     #[serde(rename = "due_ms")]
     Never(()),
+}
+
+/// When the time of an attempt is over.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) enum Over {
+    /// So many milliseconds after the flush.
+    #[serde(rename = "over_ms")]
+    After(u32),
+    /// So long after a grant that is committed.
+    #[serde(rename = "over_at")]
+    At(i64),
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -8,9 +8,9 @@ use tidemill_common::lease::Lease;
 
 use super::Engine;
 use super::answer::{Answered, Granted, Reply, ReplyKind, RequestId};
-use super::flush::{Due, Effect, Failure, HolderItem, LeaseItem, Unit, Wait};
+use super::flush::{Due, Effect, Failure, HolderItem, LeaseItem, Over, Unit, Wait};
 use super::polls::Poll;
-use super::record::{Holder, LeaseKey, LeasedEntry, Record, Resolution};
+use super::record::{EntryKey, Holder, LeaseKey, LeasedEntry, Record, Resolution};
 use super::search::Filter;
 use super::time::Micros;
 use super::window::{Held, Rank, Slot, State};
@@ -120,10 +120,10 @@ impl Engine {
 
     /// Leases what is ready (of these, if given), into the unit; how many.
     fn pick(&mut self, unit: &mut Unit, grab: &Grab, chosen: Option<&[Slot]>) -> usize {
-        let ms = grab.lease_ms.unwrap_or(self.settings.lease_ms);
-        let first = self.next_lease;
+        let wanted_ms = grab.lease_ms.unwrap_or(self.settings.lease_ms);
         let nonce: u64 = self.rng.random();
-        let (mut leased, mut leases, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
+        let mut run = Run { first: self.next_lease, ms: wanted_ms, entries: Vec::new() };
+        let (mut leases, mut tokens): (Vec<(EntryKey, LeaseKey)>, Vec<Lease>) = (Vec::new(), Vec::new());
         let mut chosen = chosen.map(|slots| slots.iter());
         while leases.len() < grab.max {
             let next = match &mut chosen {
@@ -136,6 +136,11 @@ impl Engine {
             let Some(slot) = next else { break };
             let lease = LeaseKey { epoch: self.epoch, number: self.next_lease };
             let Some(seat) = self.window.get_mut(slot) else { break };
+            let ms = seat.entry.lease_ms(wanted_ms);
+            if ms != run.ms {
+                let next = Run { first: lease.number, ms, entries: Vec::new() };
+                unit.records.extend(std::mem::replace(&mut run, next).record(nonce, grab));
+            }
             self.next_lease += 1;
             seat.entry.attempt += 1;
             seat.state = State::Granting(Held {
@@ -146,7 +151,7 @@ impl Engine {
                 holder: Arc::clone(&grab.holder),
                 transactional: grab.transactional,
             });
-            leased.push(LeasedEntry { entry: seat.entry.key, attempt: seat.entry.attempt });
+            run.entries.push(LeasedEntry { entry: seat.entry.key, attempt: seat.entry.attempt });
             if grab.transactional {
                 unit.cold.wait.push(Wait {
                     put: seat.entry.key.put + 1,
@@ -158,6 +163,7 @@ impl Engine {
                         no: lease.number,
                         nonce: nonce.cast_signed(),
                     }),
+                    over: seat.entry.timeout_ms.map(|timeout_ms| Over::After(timeout_ms.get())),
                     holder: Some(HolderItem::from(&*grab.holder)),
                     previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
                     job: (&seat.entry).into(),
@@ -166,7 +172,7 @@ impl Engine {
             } else {
                 unit.effects.push(Effect::Grant { slot, ms });
             }
-            leases.push(lease);
+            leases.push((seat.entry.key, lease));
             if grab.number.is_some() {
                 tokens.push(Lease {
                     transactional: grab.transactional,
@@ -184,12 +190,10 @@ impl Engine {
         if count == 0 {
             return 0;
         }
-        let keys: Vec<_> = leased.iter().map(|l| l.entry).collect();
-        let holder = (*grab.holder).clone();
-        unit.records.push(Record::Leased { first, nonce, ms, holder, request: grab.number, entries: leased });
+        unit.records.extend(run.record(nonce, grab));
         if grab.transactional {
-            for (key, lease) in keys.into_iter().zip(&leases) {
-                unit.resolve(Resolution::Lent, key, *lease);
+            for (key, lease) in leases {
+                unit.resolve(Resolution::Lent, key, lease);
             }
         }
         if let Some(number) = grab.number {
@@ -270,7 +274,10 @@ impl Engine {
             job: seat.entry.key.job,
             attempt: seat.entry.attempt,
             reason: "expired",
-            message: "the lease ended without a result".to_owned(),
+            message: seat
+                .entry
+                .why_over(held.since, held.until)
+                .unwrap_or_else(|| "the lease ended without a result".to_owned()),
             holder: Some(HolderItem::from(&*held.holder)),
         });
         match code {
@@ -278,5 +285,20 @@ impl Engine {
             None => self.window.make_ready(slot),
         }
         self.submit(unit);
+    }
+}
+
+/// Leases of one length, numbered one after the other: what one record says.
+struct Run {
+    first: i64,
+    ms: u64,
+    entries: Vec<LeasedEntry>,
+}
+
+impl Run {
+    fn record(self, nonce: u64, grab: &Grab) -> Option<Record> {
+        let Self { first, ms, entries } = self;
+        let (holder, request) = ((*grab.holder).clone(), grab.number);
+        (!entries.is_empty()).then_some(Record::Leased { first, nonce, ms, holder, request, entries })
     }
 }

@@ -23,7 +23,7 @@ pub struct Beat {
 }
 
 impl Engine {
-    /// Extends leases, and remembers what their jobs say of themselves.
+    /// Extends leases, no further than their jobs' timeouts, and remembers what the jobs say of themselves.
     pub fn heartbeat(&mut self, request: RequestId, leases: &[Beat]) {
         let mut unit = Unit::default();
         let answers = leases
@@ -55,6 +55,9 @@ impl Engine {
                         && held.nonce == lease.nonce
                         && seat.entry.attempt == lease.attempt =>
                 {
+                    if seat.entry.over_at(held.since) == Some(held.until) {
+                        return PendingExtension::Slot(slot, key); // it has all the time there is
+                    }
                     *extending += 1;
                     unit.records.push(Record::Extended { entry, lease: key, ms });
                     unit.effects.push(Effect::Extend { slot, ms });

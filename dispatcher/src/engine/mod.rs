@@ -261,7 +261,8 @@ impl Engine {
                     entry.previous = previous;
                     State::Ready
                 }
-                Last::Leased(held) => {
+                Last::Leased(mut held) => {
+                    held.until = entry.end_within(held.since, held.until);
                     entry.attempt = folded.attempt;
                     entry.previous = folded.previous.or(entry.previous);
                     State::Leased(held, 0)

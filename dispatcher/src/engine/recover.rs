@@ -38,10 +38,10 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    /// How its last lease ended, if it is leased again.
-    fn ended(&self) -> Option<Previous> {
+    /// How its last lease ended, if it is leased again then: what it may have been extended for is not known here.
+    fn ended(&self, by: Micros) -> Option<Previous> {
         match &self.last {
-            Last::Leased(held) => Some(previous(&held.holder, PreviousEnd::Expired, held.until)),
+            Last::Leased(held) => Some(previous(&held.holder, PreviousEnd::Expired, held.until.min(by))),
             Last::Released(previous) => previous.clone(),
             Last::Resolved => None,
         }
@@ -76,11 +76,15 @@ impl Fold {
         self.finished.extend(note.finished.drain(..).filter_map(FinishedThere::read));
         // A lease that goes to the waiting room in the flush that grants it is a transactional one.
         let mut granted: Vec<Uuid> = Vec::new();
+        // Of which grab the record before was.
+        let mut grab = None;
         for record in records {
+            let before = grab.take();
             match record {
                 Record::Leased { first, nonce, ms, holder, request, entries } => {
                     if let Some(number) = request {
                         granted.push(holder.instance);
+                        grab = Some((holder.instance, number));
                         let tokens = (first..).zip(&entries).map(|(number, leased)| Lease {
                             transactional: false,
                             queue_id: 0,
@@ -91,7 +95,11 @@ impl Fold {
                             attempt: leased.attempt,
                             nonce,
                         });
-                        self.repeats.remember(holder.instance, number, tokens.collect());
+                        if grab == before {
+                            self.repeats.add(holder.instance, tokens); // leases of another length
+                        } else {
+                            self.repeats.remember(holder.instance, number, tokens.collect());
+                        }
                     }
                     let holder: Arc<Holder> = Arc::new(holder);
                     for (number, leased) in (first..).zip(entries) {
@@ -103,12 +111,13 @@ impl Fold {
                             holder: Arc::clone(&holder),
                             transactional: false,
                         };
-                        let previous = self.entries.get(&leased.entry).and_then(Folded::ended);
+                        let previous = self.entries.get(&leased.entry).and_then(|folded| folded.ended(at));
                         let (attempt, last) = (leased.attempt, Last::Leased(held));
                         self.entries.insert(leased.entry, Folded { attempt, last, previous });
                     }
                 }
                 Record::Extended { entry, lease, ms } => {
+                    // The job's timeout is not known here: whoever reads the entry ends the lease within it.
                     if let Some(Folded { last: Last::Leased(held), .. }) = self.entries.get_mut(&entry)
                         && held.lease == lease
                     {

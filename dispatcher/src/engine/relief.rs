@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Engine;
 use super::entry::Entry;
-use super::flush::{Due, Effect, HolderItem, LeaseItem, Unit, Unpark, Wait};
+use super::flush::{Due, Effect, HolderItem, LeaseItem, Over, Unit, Unpark, Wait};
 use super::record::{LeaseKey, Resolution};
 use super::time::Micros;
 use super::window::{Held, Slot, State};
@@ -207,6 +207,7 @@ impl Engine {
                 no: held.lease.number,
                 nonce: held.nonce.cast_signed(),
             }),
+            over: seat.entry.over_at(held.since).map(|at| Over::At(at.0)),
             holder: Some(HolderItem::from(&*held.holder)),
             previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
             job: (&seat.entry).into(),
@@ -240,6 +241,7 @@ impl Engine {
             kind: "parked",
             due: Due::Never(()),
             lease: None,
+            over: None,
             holder: None,
             previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
             job: (&seat.entry).into(),

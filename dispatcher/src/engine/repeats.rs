@@ -47,6 +47,13 @@ impl Repeats {
         }
     }
 
+    /// The grab remembered last got these, too.
+    pub(super) fn add(&mut self, instance: Uuid, more: impl Iterator<Item = Lease>) {
+        if let Some((_, leases)) = self.last.get_mut(&instance).and_then(VecDeque::front_mut) {
+            leases.extend(more);
+        }
+    }
+
     /// The journal does not name the queue: it is this one.
     pub(super) fn of_queue(mut self, queue_id: i32) -> Self {
         let leases = self.last.values_mut().flatten().flat_map(|(_, leases)| leases);
@@ -131,6 +138,7 @@ impl Engine {
             ends_at: Micros(until),
             inserted_at: entry.inserted_at,
             max_attempts: self.max_attempts(&entry),
+            timeout_ms: entry.timeout_ms,
             previous: entry.previous,
             progress: self.progress.of(lease.job),
             origin: origin.and_then(|origin| origin.try_into().ok()),

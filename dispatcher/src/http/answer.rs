@@ -139,8 +139,17 @@ impl Text {
         granted: &Granted,
         times: &mut Times,
     ) -> Result<(), serde_json::Error> {
-        let Granted { lease, ends_at, inserted_at, max_attempts, previous, progress, origin, event } =
-            granted;
+        let Granted {
+            lease,
+            ends_at,
+            inserted_at,
+            max_attempts,
+            timeout_ms,
+            previous,
+            progress,
+            origin,
+            event,
+        } = granted;
         self.push(r#"{"id":""#);
         self.number(lease.job);
         self.push(r#"","queue":""#);
@@ -157,6 +166,10 @@ impl Text {
         self.number(lease.attempt.unsigned_abs());
         self.push(r#","max_attempts":"#);
         self.number(max_attempts.unsigned_abs());
+        if let Some(timeout_ms) = timeout_ms {
+            self.push(r#","timeout_ms":"#);
+            self.number(timeout_ms.get());
+        }
         self.push(r#","lease":""#);
         lease.push_to(&mut self.0);
         self.push(r#"","lease_ends_at":""#);
@@ -234,6 +247,7 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::sync::Arc;
 
     use serde_json::{Value, json};
@@ -255,6 +269,7 @@ mod tests {
             ends_at: Micros(1_700_000_060_000_001),
             inserted_at: Micros(1_700_000_000_000_000),
             max_attempts: 25,
+            timeout_ms: None,
             previous: None,
             progress: None,
             origin: None,
@@ -271,6 +286,7 @@ mod tests {
     #[test]
     fn a_job_is_written_as_the_contract_has_it() {
         let again = Granted {
+            timeout_ms: NonZeroU32::new(30_000),
             lease: "t-7-3-1043-99818-1-2-ffffffffffffffff".parse().unwrap(),
             inserted_at: Micros(1_700_000_001_000_000),
             previous: Some(Previous {
@@ -301,6 +317,7 @@ mod tests {
         assert_eq!(json["jobs"][1]["args"], "not json: \"");
         let origin = json!({"source": "shop \"1\"", "queue": "orders", "id": "12345"});
         assert_eq!(json["jobs"][1]["origin"], origin);
+        assert_eq!(json["jobs"][1]["timeout_ms"], 30_000);
         assert_eq!(json["jobs"][1]["inserted_at"], "2023-11-14T22:13:21Z");
         assert_eq!(json["jobs"][2]["extra"], json!(["public.\"t\"", null, null, null]));
         assert_eq!(json["state"], "quiet");

@@ -46,11 +46,6 @@ pub(super) async fn produce(
         Media::Json => {
             let bytes = body::whole(&headers, body, &state.limits).await?;
             let request = ProduceRequest::parse(&bytes).map_err(Refusal::invalid)?;
-            let many = is_list(&bytes);
-            for (index, job) in request.jobs.iter().enumerate() {
-                let place = if many { format!("/jobs/{index}") } else { String::new() };
-                check_supported(job, &place)?;
-            }
             let chunks = chunks(request.jobs)?;
             let _turn = match &once {
                 Some(once) => Some(once.turn(&state.turns, &queue).await?),
@@ -70,27 +65,6 @@ pub(super) async fn produce(
                 Err(Stopped::Database(error)) => Err(refused(&mut session, &caller, &queue, &error).await),
             }
         }
-    }
-}
-
-/// Was it `{"jobs":[…]}`? Only faults need to know: their pointers differ.
-fn is_list(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Form {
-        jobs: Option<serde::de::IgnoredAny>,
-    }
-    serde_json::from_slice::<Form>(body).is_ok_and(|form| form.jobs.is_some())
-}
-
-/// Refuses options whose feature does not exist yet.
-pub(super) fn check_supported(job: &NewJob, place: &str) -> Result<(), Refusal> {
-    let unsupported = [
-        ("priority", job.priority.is_some_and(|priority| priority != 0)),
-        ("timeout_ms", job.timeout_ms.is_some()),
-    ];
-    match unsupported.into_iter().find(|(_, is_used)| *is_used) {
-        Some((field, _)) => Err(Refusal::not_yet(format!("{place}/{field}"), &format!("`{field}`"))),
-        None => Ok(()),
     }
 }
 
@@ -273,20 +247,6 @@ mod tests {
 
     fn job(json: &str) -> NewJob {
         serde_json::from_str(json).unwrap()
-    }
-
-    #[test]
-    fn what_is_not_supported_is_named() {
-        for field in ["\"priority\":1", "\"timeout_ms\":5"] {
-            assert!(check_supported(&job(&format!("{{\"type\":\"t\",{field}}}")), "").is_err(), "{field}");
-        }
-        assert!(
-            check_supported(
-                &job(r#"{"type":"t","priority":0,"trace":"00-1","delay_ms":5,"key":"a","coalesce_key":"b"}"#),
-                ""
-            )
-            .is_ok()
-        );
     }
 
     #[test]

@@ -11,9 +11,9 @@ use super::auth::{Caller, Scope};
 use super::body::{self, Json};
 use super::forward::{Call, Passport};
 use super::group::{Groups, Place, merge, pick};
+use super::job;
 use super::problem::Refusal;
 use super::state::ApiState;
-use super::{job, produce};
 use crate::command::{NamedLease, QueueHandle};
 use crate::engine::{Answered, Decided};
 use tidemill_common::id::JobId;
@@ -36,13 +36,11 @@ pub(super) async fn results(
     Ok(body::ok(ResultsResponse { results }))
 }
 
-/// The jobs of a replace: options that do not exist yet are refused; for another queue than the replaced job's the
-/// caller needs the right to produce there.
+/// The jobs of a replace: for another queue than the replaced job's the caller needs the right to produce there.
 pub(super) fn check_new_jobs(caller: &Caller, results: &[ResultItem]) -> Result<(), Refusal> {
-    for (index, item) in results.iter().enumerate() {
+    for item in results {
         let Outcome::Replace { jobs } = &item.outcome else { continue };
-        for (n, job) in jobs.iter().enumerate() {
-            produce::check_supported(job, &format!("/results/{index}/jobs/{n}"))?;
+        for job in jobs {
             if let Some(queue) = &job.queue {
                 caller.check(Scope::Produce, queue.as_str())?;
             }

@@ -19,7 +19,7 @@ use super::auth::Caller;
 use super::body::{Json, Parts, check_depth};
 use super::once::{First, Kept, Once};
 use super::problem::Refusal;
-use super::produce::{CHUNK_JOBS, Chunk, check_supported, job_id, refused};
+use super::produce::{CHUNK_JOBS, Chunk, job_id, refused};
 use super::replace::DISCARD;
 use super::state::{ApiState, Limits};
 
@@ -234,7 +234,6 @@ impl Lines {
                 false => parse::<Line>(line).map(|Line(job)| job),
             };
             let job = job.map_err(|faults| Refusal::invalid(below(&place, faults)))?;
-            check_supported(&job, &place)?;
             chunk.push(job)?;
         }
         Ok(chunk)

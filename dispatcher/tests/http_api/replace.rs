@@ -83,7 +83,7 @@ async fn what_cannot_be_inserted_is_refused_and_nothing_else_is_lost() {
     assert_eq!(in_log(&mut world, 1).await, 6);
     assert_eq!(node.result(&jobs[1], "complete").await, "ok", "its lease is as it was");
 
-    let bad = json!({"results": [item(1, json!({"type": "a", "priority": 7}))]});
+    let bad = json!({"results": [item(1, json!({"type": "a", "priority": -1_001}))]});
     node.post("/v1/results", bad).await.fault("/results/0/jobs/0/priority");
 }
 

@@ -231,6 +231,7 @@ impl Books {
                 args: api::RawValue::from_string(args).expect("tests give JSON"),
                 attempt: attempt + 1,
                 max_attempts: 25,
+                timeout_ms: None,
                 lease,
                 lease_ends_at: "2026-12-01T08:00:00Z".parse().expect("a time"),
                 inserted_at: "2026-12-01T08:00:00Z".parse().expect("a time"),

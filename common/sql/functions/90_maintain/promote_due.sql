@@ -34,7 +34,9 @@ begin
     end if;
 
     insert into tidemill.failure (queue_id, job_id, attempt, reason, message, holder)
-    select w.queue_id, w.job_id, w.attempt, 'expired', 'the lease ended without a result', w.holder
+    select w.queue_id, w.job_id, w.attempt, 'expired',
+           case when w.over_at <= w.due then format('the attempt''s time of %s ms was over', tidemill.option_text(w.ev_extra1, 'timeout_ms'))
+                else 'the lease ended without a result' end, w.holder
       from unnest(v_due) w where w.kind = 'leased';
     perform tidemill.put_back(v_due);
     return array_length(v_due, 1);
