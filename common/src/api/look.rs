@@ -101,7 +101,8 @@ pub struct QueueSettings {
     /// How much of the log the owner holds in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowSettings>,
-    /// Does a producer ring while the owner sleeps?
+    /// Does a producer end the ticker's sleep? Jobs start some milliseconds sooner, while there is little traffic. Its
+    /// producers cannot use `PREPARE TRANSACTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doorbell: Option<bool>,
 }

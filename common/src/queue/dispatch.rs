@@ -23,6 +23,8 @@ pub struct JobQueue {
     /// Jobs the owner holds in memory, and bytes of them; `None`: as its dispatcher is configured.
     pub window_jobs: Option<i32>,
     pub window_bytes: Option<i64>,
+    /// Its producers end the ticker's sleep.
+    pub doorbell: bool,
     pub paused: Paused,
     pub owner: Owner,
 }
@@ -96,6 +98,7 @@ pub async fn queues(session: &mut Session) -> Result<Vec<JobQueue>, DbError> {
             backoff_cap_ms: row.try_get("o_backoff_cap_ms")?,
             window_jobs: row.try_get("o_window_jobs")?,
             window_bytes: row.try_get("o_window_bytes")?,
+            doorbell: row.try_get("o_doorbell")?,
             paused: row
                 .try_get::<_, Option<Json<Paused>>>("o_paused")?
                 .map(|json| json.0)

@@ -161,7 +161,7 @@ pub(super) fn settings(queue: &JobQueue) -> QueueSettings {
             },
         }),
         window: window(queue.window_jobs, queue.window_bytes),
-        doorbell: None,
+        doorbell: Some(queue.doorbell),
     }
 }
 

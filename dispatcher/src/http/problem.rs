@@ -49,11 +49,6 @@ impl Refusal {
         Self::invalid(vec![Violation { pointer: pointer.into(), detail: detail.into() }])
     }
 
-    /// A field or header whose feature does not exist yet: refused, so that nobody believes it was heeded.
-    pub(super) fn not_yet(pointer: impl Into<String>, what: &str) -> Self {
-        Self::fault(pointer, format!("{what} is not supported yet"))
-    }
-
     /// It may work in a moment.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(ProblemKind::Unavailable, detail)

@@ -27,9 +27,6 @@ pub(super) async fn settings(
     caller.check(Scope::Admin, &name)?;
     let name: QueueName = name.parse().map_err(|error| Refusal::fault("", format!("{error}")))?;
     let wanted: QueueSettings = body::parsed(&headers, body, &state.limits).await?;
-    if wanted.doorbell.is_some() {
-        return Err(Refusal::not_yet("/doorbell", "`doorbell`"));
-    }
     let mut session = state.pool.session().await?;
     let (is_new, settings) =
         put(&mut session, &name, &wanted).await.map_err(|error| Refusal::database(&error))?;
@@ -61,6 +58,8 @@ async fn put(
         window_jobs: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         window_bytes: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        doorbell: Option<bool>,
     }
     let (backoff, base_and_cap) = match wanted.backoff {
         None => (None, None),
@@ -75,6 +74,7 @@ async fn put(
         backoff_cap_ms: base_and_cap.map(|(_, cap_ms)| cap_ms),
         window_jobs: wanted.window.and_then(|window| window.jobs),
         window_bytes: wanted.window.and_then(|window| window.bytes),
+        doorbell: wanted.doorbell,
     };
     let op = "create or change a job queue";
     let sql = "select tidemill.create_job_queue($1, $2)";

@@ -6,7 +6,7 @@
 --
 -- Parameters: i_settings - {"lease_ms","max_attempts","backoff","backoff_base_ms","backoff_cap_ms", …}, any subset;
 --   backoff is "exponential" (by base and cap) or "mail"; "window_jobs","window_bytes": what the owner holds in memory,
---   0: as its dispatcher is configured
+--   0: as its dispatcher is configured; "doorbell": true, its producers end the ticker's sleep
 -- Returns: 1 - created, 0 - it was a job queue already (settings are then applied to it)
 -- Errors: 22023 for an unknown setting; check violations for values out of range
 -- Who: pgq_admin, tidemill_dispatcher. Locks: the queue-DDL advisory lock until the end of the transaction.
@@ -24,14 +24,18 @@ declare
     v_table  text;
 begin
     for v_key in select k from jsonb_object_keys(coalesce(i_settings, '{}')) k loop
-        if v_key not in ('lease_ms', 'max_attempts', 'backoff', 'backoff_base_ms', 'backoff_cap_ms', 'window_jobs', 'window_bytes') then
-            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff, backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes', v_key
+        if v_key not in ('lease_ms', 'max_attempts', 'backoff', 'backoff_base_ms', 'backoff_cap_ms', 'window_jobs', 'window_bytes', 'doorbell') then
+            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff, backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes, doorbell', v_key
                 using errcode = '22023';
         end if;
     end loop;
 
     perform pg_advisory_xact_lock(7465004);
     perform pgq.create_queue(i_queue);
+    if i_settings ? 'doorbell' then
+        -- Before the subscription's row, as everybody locks them; and no rotation writes the queue's function meanwhile.
+        perform 1 from pgq.queue q where q.queue_name = i_queue for no key update;
+    end if;
     perform pgq.register_consumer(i_queue, 'tidemill.dispatcher');
 
     select q.queue_id, q.queue_ntables, q.queue_data_pfx into strict v_queue
@@ -63,8 +67,12 @@ begin
            backoff_base_ms = coalesce((i_settings ->> 'backoff_base_ms')::int4, j.backoff_base_ms),
            backoff_cap_ms  = coalesce((i_settings ->> 'backoff_cap_ms')::int4, j.backoff_cap_ms),
            window_jobs     = nullif(coalesce((i_settings ->> 'window_jobs')::int4, j.window_jobs), 0),
-           window_bytes    = nullif(coalesce((i_settings ->> 'window_bytes')::int8, j.window_bytes), 0)
+           window_bytes    = nullif(coalesce((i_settings ->> 'window_bytes')::int8, j.window_bytes), 0),
+           doorbell        = coalesce((i_settings ->> 'doorbell')::bool, j.doorbell)
      where j.queue_id = v_queue.queue_id and coalesce(i_settings, '{}') <> '{}';
+    if i_settings ? 'doorbell' and tidemill.owns_pgq() then
+        perform tidemill.make_insert_queue(v_queue.queue_id);
+    end if;
     return v_new;
 end;
 $$;

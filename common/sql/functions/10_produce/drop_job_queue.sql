@@ -11,12 +11,16 @@ language plpgsql
 set search_path = pg_catalog, pgq, tidemill, pg_temp
 as $$
 declare
-    v_table text;
+    v_table    text;
+    v_doorbell bool;
 begin
     perform pg_advisory_xact_lock(7465002, i_queue_id);
-    delete from tidemill.job_queue j where j.queue_id = i_queue_id;
+    delete from tidemill.job_queue j where j.queue_id = i_queue_id returning j.doorbell into v_doorbell;
     if not found then
         return 0;
+    end if;
+    if v_doorbell and tidemill.owns_pgq() then
+        perform tidemill.make_insert_queue(i_queue_id);
     end if;
     for v_table in
         select c.relname from pg_class c join pg_namespace s on s.oid = c.relnamespace

@@ -43,6 +43,9 @@ begin
           insert_event_raw.ev_retry, insert_event_raw.ev_type, insert_event_raw.ev_data,
           insert_event_raw.ev_extra1, insert_event_raw.ev_extra2, insert_event_raw.ev_extra3,
           insert_event_raw.ev_extra4;
+    if tidemill.ticker_sleeps() then
+        perform tidemill.ring_doorbell(insert_event_raw.queue_name);
+    end if;
     return v_id;
 end
 $$;

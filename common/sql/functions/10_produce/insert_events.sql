@@ -64,5 +64,8 @@ begin
         'insert into %s (ev_id, ev_time, ev_txid, ev_type, ev_data%s)'
         ' select nextval($1), now(), $2, e.* from unnest($3, $4%s) e returning ev_id', q.cur_table, v_columns, v_arrays)
     using q.queue_event_seq::regclass, v_txid, i_types, i_data, i_extra1, i_extra2, i_extra3, i_extra4;
+    if found and tidemill.ticker_sleeps() then
+        perform tidemill.ring_doorbell(i_queue);
+    end if;
 end
 $$;

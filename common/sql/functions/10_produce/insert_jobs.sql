@@ -57,6 +57,9 @@ begin
                from jsonb_array_elements($2) with ordinality as a (e, n) order by n
              returning ev_id::text', v_table)
             using v_seq, i_jobs;
+        if found and tidemill.ticker_sleeps() then
+            perform tidemill.ring_doorbell(i_queue);
+        end if;
         return;
     end if;
     return query execute format(
@@ -76,5 +79,8 @@ begin
              select id, now(), type, args, options from job where id not in (select job_id from later))
          select id::text from job order by n', v_table)
         using v_seq, i_jobs, v_queue_id;
+    if found and tidemill.ticker_sleeps() then
+        perform tidemill.ring_doorbell(i_queue);
+    end if;
 end;
 $$;

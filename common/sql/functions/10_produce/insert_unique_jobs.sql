@@ -78,5 +78,8 @@ begin
                from job j where not j.there and j.id not in (select l.job_id from later l))
          select j.id::text, j.there from job j order by j.n', v_queue.event_table)
         using v_queue.event_seq, i_jobs, v_queue.queue_id, v_ids, v_there;
+    if found and tidemill.ticker_sleeps() then
+        perform tidemill.ring_doorbell(i_queue);
+    end if;
 end;
 $$;

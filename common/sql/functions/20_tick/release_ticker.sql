@@ -10,6 +10,10 @@ begin
     update tidemill.ticker_term
     set holder = '00000000-0000-0000-0000-000000000000', until = clock_timestamp()
     where holder = i_holder and epoch = i_epoch;
+    if found and tidemill.ticker_sleeps() then
+        perform setval('tidemill.doorbell', 0);
+        return true;
+    end if;
     return found;
 end
 $$;

@@ -2,6 +2,10 @@
 -- is looked at often and writes nothing for it.
 -- Callers: tidemill_ticker. Locks: none.
 --
+-- i_holder, i_sleep_ms
+--              this ticker is about to sleep: if a queue has a doorbell, and this is the ticker that serves, producers are
+--              told so before anything is looked for. So each event is found now, or its producer rings
+--
 -- visible      the snapshot before anything else was read, as a number: it changes whenever a transaction with an id
 --              ends, in whichever database of the server, at the moment at which others see that, and never otherwise.
 --              While it is the same, nothing but time can bring something to do
@@ -9,6 +13,7 @@
 -- serving      whose term was the last one; null: nobody's, or it was given up
 -- term_ms      how long that term runs on; not positive: it is over
 -- news         a queue has events without a tick, or a transaction that its last tick saw in progress has ended
+-- doorbell     a queue has one
 -- tick_ms, promote_ms, maintain_ms
 --              when it is time for an idle queue's tick, for a job or an event that waits for its time, for maintenance
 --              (a rotation or the end of one, old ticks to remove): milliseconds from now; null: nothing waits
@@ -16,8 +21,9 @@
 -- Idle ticks are due at full multiples of nine eighths of their period, after one period at least: so the queues of all
 -- databases are ticked together, and no transaction ends in between.
 create or replace function tidemill.tick_look(
+    i_holder uuid default null, i_sleep_ms integer default 0,
     out visible bigint, out server timestamptz, out serving uuid, out term_ms double precision, out news boolean,
-    out tick_ms double precision, out promote_ms double precision, out maintain_ms double precision)
+    out doorbell boolean, out tick_ms double precision, out promote_ms double precision, out maintain_ms double precision)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -37,6 +43,10 @@ begin
     -- Later statements: they see every transaction that had ended by then.
     select nullif(t.holder, '00000000-0000-0000-0000-000000000000'), (date_part('epoch', t.until) - v_now) * 1000
     into serving, term_ms from tidemill.ticker_term t;
+    doorbell := exists (select 1 from tidemill.job_queue j where j.doorbell);
+    if i_sleep_ms > 0 and doorbell and serving = i_holder then
+        perform tidemill.announce_sleep(i_sleep_ms);
+    end if;
     news := false;
     for q in
         select qu.queue_id, l.tick_id, l.tick_snapshot,
