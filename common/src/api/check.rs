@@ -59,6 +59,12 @@ pub mod limit {
     pub const SELECTED_IDS: usize = 1_000;
     /// Names of one `pause` or `resume`, of types and of keys.
     pub const PAUSED: usize = 1_000;
+    /// Types that have limits of their own.
+    pub const LIMITED_TYPES: usize = 100;
+    /// The highest limit of leases.
+    pub const LIMITED_LEASES: u64 = 1_000_000_000;
+    /// The highest limit of leases a second.
+    pub const LIMITED_RATE: f64 = 1_000_000.0;
 }
 
 /// One fault of a request: an element of `errors` in a `/problems/invalid-request`.

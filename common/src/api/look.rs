@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    At, Faults, JobOptions, Origin, Progress, Validate, WorkerInfo, WorkerState, check_text, check_type_name,
-    decimal, limit,
+    At, Faults, JobOptions, Origin, Progress, QueueLimits, Validate, WorkerInfo, WorkerState, check_text,
+    check_type_name, decimal, limit,
 };
 use crate::id::{JobId, QueueName, WorkerInstance};
 
@@ -29,6 +29,9 @@ pub struct QueueInfo {
     pub owner: Option<QueueOwner>,
     /// Jobs in the window that can be leased now. More may be in the log that is not read yet.
     pub ready: u64,
+    /// Jobs in the window that are ready and held back by limits.
+    #[serde(default)]
+    pub limited: u64,
     /// Jobs that are leased; of those whose lease lives in the waiting room, up to 10,000 are counted.
     pub leased: u64,
     /// Jobs that wait to be due, for a retry, or for somebody who asks for their type: counted up to 10,000.
@@ -101,6 +104,9 @@ pub struct QueueSettings {
     /// How much of the log the owner holds in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowSettings>,
+    /// How many jobs are leased at once, and how many a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<QueueLimits>,
     /// Does a producer end the ticker's sleep? Jobs start some milliseconds sooner, while there is little traffic. Its
     /// producers cannot use `PREPARE TRANSACTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +180,9 @@ impl Validate for QueueSettings {
             if let Some(bytes) = bytes.filter(|bytes| *bytes != 0) {
                 faults.range(bytes, limit::WINDOW_BYTES_MIN, limit::WINDOW_BYTES_MAX, at.field("bytes"));
             }
+        }
+        if let Some(limits) = &self.limits {
+            limits.validate(at.field("limits"), faults);
         }
     }
 }

@@ -12,6 +12,7 @@ mod check;
 mod decimal;
 mod grab;
 mod heartbeat;
+mod limits;
 mod look;
 mod problem;
 mod produce;
@@ -28,6 +29,7 @@ pub use grab::{
 pub use heartbeat::{
     HeartbeatAnswer, HeartbeatItem, HeartbeatRequest, HeartbeatResponse, HeartbeatResult, Progress,
 };
+pub use limits::{Limit, QueueLimits};
 pub use look::{
     Backoff, BackoffPreset, CancelAnswer, CancelKeyRequest, CancelRequest, Child, DeadJob, DeadPage,
     DeadSelection, FailureRecord, Holder, JobDetails, JobPage, JobState, JobSummary, PauseAnswer,

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
+use crate::api::QueueLimits;
 use crate::db::{DbError, Row, Session, Type};
 use crate::id::{Epoch, TickId};
 
 /// A job queue, its settings and its owner (`tidemill.dispatch_queues`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobQueue {
     pub name: String,
     pub queue_id: i32,
@@ -23,6 +24,7 @@ pub struct JobQueue {
     /// Jobs the owner holds in memory, and bytes of them; `None`: as its dispatcher is configured.
     pub window_jobs: Option<i32>,
     pub window_bytes: Option<i64>,
+    pub limits: QueueLimits,
     /// Its producers end the ticker's sleep.
     pub doorbell: bool,
     pub paused: Paused,
@@ -99,6 +101,10 @@ pub async fn queues(session: &mut Session) -> Result<Vec<JobQueue>, DbError> {
             window_jobs: row.try_get("o_window_jobs")?,
             window_bytes: row.try_get("o_window_bytes")?,
             doorbell: row.try_get("o_doorbell")?,
+            limits: row
+                .try_get::<_, Option<Json<QueueLimits>>>("o_limits")?
+                .map(|json| json.0)
+                .unwrap_or_default(),
             paused: row
                 .try_get::<_, Option<Json<Paused>>>("o_paused")?
                 .map(|json| json.0)
@@ -340,14 +346,74 @@ pub async fn journal(session: &mut Session, queue_id: i32) -> Result<(TickId, Ve
     read().map_err(|e| DbError::decode(op, &database, e))
 }
 
-/// Which types have parked jobs in the waiting room, and how many.
+/// Parked jobs in the waiting room (`tidemill.parked_types`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedJobs {
+    pub kind: String,
+    /// Of those that are parked for the limit of their key: then the type says nothing.
+    pub key: Option<String>,
+    pub count: i64,
+}
+
+/// Which types and keys have parked jobs in the waiting room, and how many.
 ///
 /// # Errors
 /// [`DbError`]
-pub async fn parked_types(session: &mut Session, queue_id: i32) -> Result<Vec<(String, i64)>, DbError> {
+pub async fn parked_types(session: &mut Session, queue_id: i32) -> Result<Vec<ParkedJobs>, DbError> {
     let op = "count parked jobs";
-    let call = "select o_type, o_count from tidemill.parked_types($1)";
+    let call = "select o_type, o_key, o_count from tidemill.parked_types($1)";
     let rows = session.query(op, call, &[(&queue_id, Type::INT4)]).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<_, tokio_postgres::Error> {
+        Ok(ParkedJobs { kind: row.try_get(0)?, key: row.try_get(1)?, count: row.try_get(2)? })
+    };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+}
+
+/// A lease that lives in the waiting room (`tidemill.lent_leases`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LentLease {
+    pub job: i64,
+    pub epoch: i64,
+    pub number: i64,
+    pub kind: String,
+    pub key: Option<String>,
+}
+
+/// The leases that live in the waiting room, with the types and keys of their jobs.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn lent_leases(session: &mut Session, queue_id: i32) -> Result<Vec<LentLease>, DbError> {
+    let op = "read leases of the waiting room";
+    let call = "select o_job, o_epoch, o_no, o_type, o_key from tidemill.lent_leases($1)";
+    let rows = session.query(op, call, &[(&queue_id, Type::INT4)]).await?;
+    let database = session.database();
+    let read = |row: &Row| -> Result<_, tokio_postgres::Error> {
+        Ok(LentLease {
+            job: row.try_get(0)?,
+            epoch: row.try_get(1)?,
+            number: row.try_get(2)?,
+            kind: row.try_get(3)?,
+            key: row.try_get(4)?,
+        })
+    };
+    rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()
+}
+
+/// Which leases of these jobs live in the waiting room: epochs and numbers.
+///
+/// # Errors
+/// [`DbError`]
+pub async fn still_lent(
+    session: &mut Session,
+    queue_id: i32,
+    jobs: &[i64],
+) -> Result<Vec<(i64, i64)>, DbError> {
+    let op = "look for leases in the waiting room";
+    let call = "select o_epoch, o_no from tidemill.still_lent($1, $2)";
+    let params = [(&queue_id as _, Type::INT4), (&jobs as _, Type::INT8_ARRAY)];
+    let rows = session.query(op, call, &params).await?;
     let database = session.database();
     let read = |row: &Row| -> Result<_, tokio_postgres::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
     rows.iter().map(|row| read(row).map_err(|e| DbError::decode(op, &database, e))).collect()

@@ -127,6 +127,7 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
         queue: queue.name.parse().ok()?,
         owner,
         ready: ready as u64,
+        limited: 0,
         leased: leased as u64 + outside.leased,
         waiting: outside.waiting,
         dead: outside.dead,
@@ -161,6 +162,7 @@ pub(super) fn settings(queue: &JobQueue) -> QueueSettings {
             },
         }),
         window: window(queue.window_jobs, queue.window_bytes),
+        limits: (!queue.limits.is_empty()).then(|| queue.limits.clone()),
         doorbell: Some(queue.doorbell),
     }
 }

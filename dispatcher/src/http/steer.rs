@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use tidemill_common::api::{Backoff, BackoffPreset, ProblemKind, QueueSettings};
+use tidemill_common::api::{Backoff, BackoffPreset, ProblemKind, QueueLimits, QueueSettings};
 use tidemill_common::db::{DbError, Session, Type};
 use tidemill_common::id::QueueName;
 use tidemill_common::queue::dispatch;
@@ -43,7 +43,7 @@ async fn put(
     wanted: &QueueSettings,
 ) -> Result<(bool, Option<QueueSettings>), DbError> {
     #[derive(Serialize)]
-    struct Row {
+    struct Row<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         lease_ms: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +60,8 @@ async fn put(
         window_bytes: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         doorbell: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limits: Option<&'a QueueLimits>,
     }
     let (backoff, base_and_cap) = match wanted.backoff {
         None => (None, None),
@@ -74,6 +76,7 @@ async fn put(
         backoff_cap_ms: base_and_cap.map(|(_, cap_ms)| cap_ms),
         window_jobs: wanted.window.and_then(|window| window.jobs),
         window_bytes: wanted.window.and_then(|window| window.bytes),
+        limits: wanted.limits.as_ref(),
         doorbell: wanted.doorbell,
     };
     let op = "create or change a job queue";

@@ -216,8 +216,8 @@ impl QueueServer {
             let note = row.note.map(serde_json::from_value).transpose().map_err(Lost::Answers)?;
             fold.apply(row.epoch.0, row.at.into(), records, note.unwrap_or_default());
         }
-        for (kind, count) in dispatch::parked_types(&mut read, id).await.map_err(doubt)? {
-            fold.parked(kind, count.unsigned_abs());
+        for parked in dispatch::parked_types(&mut read, id).await.map_err(doubt)? {
+            fold.parked(parked.kind, parked.count.unsigned_abs());
         }
         for cancellation in dispatch::cancellations(&mut read, id).await.map_err(doubt)? {
             match cancellation {

@@ -6,7 +6,8 @@
 --
 -- Parameters: i_settings - {"lease_ms","max_attempts","backoff","backoff_base_ms","backoff_cap_ms", …}, any subset;
 --   backoff is "exponential" (by base and cap) or "mail"; "window_jobs","window_bytes": what the owner holds in memory,
---   0: as its dispatcher is configured; "doorbell": true, its producers end the ticker's sleep
+--   0: as its dispatcher is configured; "limits": as check_limits, in place of all former ones, {}: none;
+--   "doorbell": true, its producers end the ticker's sleep
 -- Returns: 1 - created, 0 - it was a job queue already (settings are then applied to it)
 -- Errors: 22023 for an unknown setting; check violations for values out of range
 -- Who: pgq_admin, tidemill_dispatcher. Locks: the queue-DDL advisory lock until the end of the transaction.
@@ -24,8 +25,8 @@ declare
     v_table  text;
 begin
     for v_key in select k from jsonb_object_keys(coalesce(i_settings, '{}')) k loop
-        if v_key not in ('lease_ms', 'max_attempts', 'backoff', 'backoff_base_ms', 'backoff_cap_ms', 'window_jobs', 'window_bytes', 'doorbell') then
-            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff, backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes, doorbell', v_key
+        if v_key not in ('lease_ms', 'max_attempts', 'backoff', 'backoff_base_ms', 'backoff_cap_ms', 'window_jobs', 'window_bytes', 'limits', 'doorbell') then
+            raise exception 'unknown job queue setting "%": known are lease_ms, max_attempts, backoff, backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes, limits, doorbell', v_key
                 using errcode = '22023';
         end if;
     end loop;
@@ -68,6 +69,7 @@ begin
            backoff_cap_ms  = coalesce((i_settings ->> 'backoff_cap_ms')::int4, j.backoff_cap_ms),
            window_jobs     = nullif(coalesce((i_settings ->> 'window_jobs')::int4, j.window_jobs), 0),
            window_bytes    = nullif(coalesce((i_settings ->> 'window_bytes')::int8, j.window_bytes), 0),
+           limits          = case when i_settings ? 'limits' then tidemill.check_limits(i_settings -> 'limits') else j.limits end,
            doorbell        = coalesce((i_settings ->> 'doorbell')::bool, j.doorbell)
      where j.queue_id = v_queue.queue_id and coalesce(i_settings, '{}') <> '{}';
     if i_settings ? 'doorbell' and tidemill.owns_pgq() then
