@@ -76,6 +76,18 @@ async fn a_missed_deadline_closes_the_session_and_cancels_the_statement() {
 }
 
 #[tokio::test]
+async fn calls_of_one_name_may_have_a_deadline_of_their_own() {
+    let db = Cluster::shared().empty_database().await;
+    let mut session = db.session("tidemill-sleeper").with_deadline(Duration::from_millis(500));
+    session.allow("long", Duration::from_secs(60));
+    session.query("long", "select pg_sleep(1)", &[]).await.unwrap();
+    let limit = session.query_one("look", "select current_setting('statement_timeout')", &[]).await.unwrap();
+    assert_eq!(limit.get::<_, &str>(0), "61s", "the server leaves it its time");
+    let error = session.query("short", "select pg_sleep(60)", &[]).await.unwrap_err();
+    assert!(matches!(error.cause(), DbCause::Deadline(after) if *after == Duration::from_millis(500)), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_call_dropped_half_way_costs_the_connection_not_the_next_answer() {
     let db = Cluster::shared().empty_database().await;
     let mut session = db.session("tidemill-test");

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use support::{Rig, complete, grab};
 use tidemill_common::api::{Answer, Outcome, PreviousEnd};
@@ -182,5 +183,23 @@ async fn a_tick_larger_than_the_window_is_handed_out_in_pieces_and_every_job_onc
             results.push((Some(job.lease), complete()));
         }
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_read_may_take_longer_than_other_calls_and_does_not_cost_the_queue_its_owner() {
+    let mut rig = Rig::new("{}").await;
+    let slow = "alter function tidemill.read_ahead rename to read_ahead_at_once;
+        create function tidemill.read_ahead(int4, int4, int8, int8, int8, int8, int4, int8)
+        returns table (ev_txid int8, ev_id int8, ev_time timestamptz, ev_owner int4, ev_retry int4, ev_type text,
+                       ev_data text, ev_extra1 text, ev_extra2 text, ev_extra3 text, ev_extra4 text)
+        language sql as $$
+            select r.* from pg_sleep(3), tidemill.read_ahead_at_once($1, $2, $3, $4, $5, $6, $7, $8) r $$";
+    rig.session.batch("slow reads down", slow).await.unwrap();
+    rig.deadline = Duration::from_secs(2);
+    rig.produce("send", 1).await;
+    let server = rig.server(TERM_MS).await;
+    assert_eq!(server.grab(grab(1)).await.len(), 1);
+    assert_eq!(rig.count("select epoch from tidemill.owner").await, 1, "nobody had to take it over again");
     server.stop().await;
 }

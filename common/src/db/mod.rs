@@ -4,6 +4,7 @@
 mod cancel;
 mod connect;
 mod conninfo;
+mod deadlines;
 mod error;
 mod hosts;
 mod identity;

@@ -10,6 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::connect::{self, Link, Listeners};
+use super::deadlines::Deadlines;
 use super::error::{DbCause, DbError, is_statement_lost, leaves_outcome_open};
 use super::identity::ServerIdentity;
 use super::statements::Statements;
@@ -29,7 +30,7 @@ pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 pub struct Session {
     target: Arc<Target>,
     application: String,
-    deadline: Duration,
+    deadlines: Deadlines,
     link: Option<Link>,
     generation: u64,
     /// There is a pooler that nobody told us of: it does not know what was prepared.
@@ -68,7 +69,7 @@ impl Session {
         Self {
             target,
             application: application.to_owned(),
-            deadline: Duration::from_secs(10),
+            deadlines: Deadlines::new(Duration::from_secs(10)),
             link: None,
             generation: 0,
             unnamed: false,
@@ -82,8 +83,14 @@ impl Session {
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.close();
-        self.deadline = deadline;
+        self.deadlines = Deadlines::new(deadline);
         self
+    }
+
+    /// Another deadline for the calls of this name only, such as one that grows with what is read. One name at a time;
+    /// a longer one than all before holds from the next connection on, because the server has a limit of its own.
+    pub fn allow(&mut self, op: &'static str, deadline: Duration) {
+        self.deadlines.allow(op, deadline);
     }
 
     /// Statements within functions are planned once, not anew for the parameters of each of the first calls: for those
@@ -105,12 +112,6 @@ impl Session {
     #[must_use]
     pub fn database(&self) -> Arc<str> {
         self.target.shared_name()
-    }
-
-    /// The deadline of each call.
-    #[must_use]
-    pub fn deadline(&self) -> Duration {
-        self.deadline
     }
 
     /// How many connections this session has had. A caller that remembers the number notices that its
@@ -283,7 +284,7 @@ impl Session {
             sql.push_str("; ");
             sql.push_str(&listen_sql(channel));
         }
-        let deadline = self.deadline;
+        let deadline = self.deadlines.usual();
         let Some(link) = self.link.as_mut() else { return Err(self.error(op, DbCause::ConnectionLost)) };
         link.busy = true;
         // Not every platform has the second one: the server then finds out about a vanished client later.
@@ -301,8 +302,7 @@ impl Session {
 
     /// Our own limits, so that those of the role do not strike at random.
     fn timeouts_sql(&self, set: &str) -> String {
-        // A little later than our own deadline, which therefore reports first.
-        let statement = self.deadline.as_millis().saturating_add(1000).min(2_000_000_000);
+        let statement = self.deadlines.on_the_server();
         format!(
             "{set} statement_timeout = {statement}; {set} lock_timeout = 0; \
              {set} idle_in_transaction_session_timeout = {statement}"
@@ -382,7 +382,7 @@ impl Session {
 
     /// Takes the open connection for one call. [`Session::settle`] gives it back.
     pub(super) fn engage(&mut self, op: &'static str) -> Result<(Duration, &mut Link), DbError> {
-        let (deadline, database) = (self.deadline, self.target.shared_name());
+        let (deadline, database) = (self.deadlines.of(op), self.target.shared_name());
         match self.link.as_mut().filter(|link| link.is_usable()) {
             Some(link) => {
                 link.busy = true;
@@ -414,7 +414,7 @@ impl Session {
                 if let Some(link) = self.link.take() {
                     link.cancel();
                 }
-                (DbCause::Deadline(self.deadline), true)
+                (DbCause::Deadline(self.deadlines.of(op)), true)
             }
         };
         let error = self.error(op, cause).with_outcome_unknown(open_end && commits == Commits::Yes);

@@ -264,6 +264,10 @@ pub struct RowMark {
     pub id: i64,
 }
 
+/// The name of [`read_ahead`]'s call. The piece after the first of a large transaction passes over all of it: about two
+/// microseconds an event.
+pub const READ_AHEAD: &str = "read events";
+
 /// A piece of the events between two ticks: those after the mark (`None`: from the start), by transaction id and event
 /// id, at most `rows` and about `bytes` of content, at least one. Also the mark to go on from; `None`: nothing is left.
 ///
@@ -285,7 +289,7 @@ pub async fn read_ahead<T>(
     };
     let events = session
         .query_each(
-            "read events",
+            READ_AHEAD,
             "select ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4, \
              ev_txid from tidemill.read_ahead($1, $2, $3, $4, $5, $6, $7, $8)",
             &[

@@ -32,6 +32,9 @@ use clock::DatabaseClock;
 use owned::Owned;
 use trust::Trust;
 
+/// How long a read of the log may take: the first one of a transaction that made tens of millions of jobs takes minutes.
+/// A database that hangs is noticed by the renewal of the term.
+const READ: Duration = Duration::from_secs(900);
 /// How long a leaving owner may take to write what is left.
 const LEAVE: Duration = Duration::from_secs(5);
 /// Commands taken in before the next look at the database work.
@@ -186,6 +189,7 @@ impl QueueServer {
         let doubt = |source| Lost::Doubt { what: "take-over", source };
         let (queue, identity) = (&seen.queue, &self.identity);
         let (mut control, mut read, mut write) = ((self.connect)(), (self.connect)(), (self.connect)());
+        read.allow(dispatch::READ_AHEAD, READ);
         write.open("connect").await.map_err(doubt)?;
         failpoint!("dispatcher.before_take");
         let asked = Instant::now();

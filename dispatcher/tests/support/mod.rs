@@ -27,6 +27,8 @@ pub(crate) struct Rig {
     pub(crate) session: Session,
     /// Of the servers that are started.
     pub(crate) limits: Limits,
+    /// Of their calls.
+    pub(crate) deadline: Duration,
 }
 
 impl Rig {
@@ -44,7 +46,7 @@ impl Rig {
             hold_ms: 30_000,
             ask_ms: 10_000,
         };
-        Self { db, session, limits }
+        Self { db, session, limits, deadline: Duration::from_secs(10) }
     }
 
     /// Puts jobs of one type in, with their number as arguments, and cuts a tick.
@@ -81,7 +83,7 @@ impl Rig {
         let (owned, owned_here) = watch::channel(false);
         let (handle, commands) = QueueHandle::channel(64);
         let stop = Shutdown::new();
-        let target: Arc<Target> = self.db.target();
+        let (target, deadline): (Arc<Target>, _) = (self.db.target(), self.deadline);
         let server = QueueServer {
             identity: Identity {
                 instance: Uuid::new_v4(),
@@ -94,7 +96,9 @@ impl Rig {
             owned,
             commands,
             ticked: Wake::new(),
-            connect: Box::new(move || Session::new(Arc::clone(&target), "tidemill-dispatcher")),
+            connect: Box::new(move || {
+                Session::new(Arc::clone(&target), "tidemill-dispatcher").with_deadline(deadline)
+            }),
             metrics: DispatchMetrics::new(&prometheus::Registry::new()).unwrap().of("mail"),
             stop: stop.clone(),
         };
