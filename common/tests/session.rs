@@ -234,6 +234,13 @@ async fn a_notification_wakes_also_after_a_reconnect() {
     session.open("connect").await.unwrap();
     client.batch_execute("notify other; notify \"Tide\"").await.unwrap();
     tokio::time::timeout(SOON, wake.woken()).await.unwrap();
+
+    session.unlisten("Tide").await.unwrap();
+    let sql = "select count(*) from pg_listening_channels()";
+    assert_eq!(session.query_one("look", sql, &[]).await.unwrap().get::<_, i64>(0), 0);
+    session.close();
+    assert_eq!(session.query_one("look", sql, &[]).await.unwrap().get::<_, i64>(0), 0);
+    session.unlisten("Tide").await.unwrap();
 }
 
 #[tokio::test]

@@ -163,6 +163,12 @@ impl Database {
         &self.name
     }
 
+    /// Who this process is to the database.
+    #[must_use]
+    pub fn holder(&self) -> Uuid {
+        self.holder
+    }
+
     /// Length of a term.
     #[must_use]
     pub fn term(&self) -> Duration {
@@ -181,18 +187,19 @@ impl Database {
         self.serving.load(Ordering::Relaxed)
     }
 
-    /// Looks what there is to do, and who is to do it. Writes nothing.
+    /// Looks what there is to do, and who is to do it. Writes nothing but, if this ticker serves and a queue has a
+    /// doorbell, that it is going to be `asleep` for so long.
     ///
     /// # Errors
     /// [`SchemaError`] until the schema was found good once.
-    pub async fn look(&self) -> Result<(Look, Server), SchemaError> {
+    pub async fn look(&self, asleep: Duration) -> Result<(Look, Server), SchemaError> {
         let mut guard = self.state.lock().await;
         let state = &mut *guard;
         if !state.checked {
             schema::check(&mut state.session).await?;
             state.checked = true;
         }
-        let look = tick::look(&mut state.session, self.later).await?;
+        let look = tick::look(&mut state.session, self.later, (self.holder, asleep)).await?;
         let mine = look.serving == Some(self.holder);
         state.memory.testify(&mut state.session, mine).await?;
         let running = !look.term.is_zero();
@@ -285,6 +292,22 @@ impl Database {
             tracing::info!(database.name = self.name, "the synchronous standby has all ticks");
         }
         Ok(confirmed)
+    }
+
+    /// Has the tick step woken by everything that is sent on a channel; false: nothing can be heard over this connection.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn listen(&self, channel: &str) -> Result<bool, DbError> {
+        self.state.lock().await.session.listen(channel, self.wakes.tick.clone()).await
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn unlisten(&self, channel: &str) -> Result<(), DbError> {
+        self.state.lock().await.session.unlisten(channel).await
     }
 
     /// The connection, whoever has the term.

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod database;
+mod doorbell;
 mod errand;
 mod memory;
 mod metrics;
@@ -63,7 +64,7 @@ pub fn build(cx: &mut Context) -> Result<(), BoxError> {
         ));
         let ready = cx.readiness().condition(&format!("database {}", target.name()));
         let tick = Tick::new(Arc::clone(&database), Arc::clone(&clusters), metrics.clone(), ready, timing);
-        cx.run_on(tick, pace(min), database.wakes().tick.clone());
+        cx.run_on(tick, pace(min).with_woken_gap(doorbell::GAP.min(min)), database.wakes().tick.clone());
         cx.run_on(Promote::new(Arc::clone(&database)), pace(min), database.wakes().promote.clone());
         let rotate = Rotate::new(Arc::clone(&database), metrics.clone(), timing.maintain);
         cx.run_on(rotate, pace(Duration::from_millis(100)), database.wakes().rotate.clone());

@@ -44,6 +44,11 @@ impl Pace {
         self.wait() * 2 >= self.max
     }
 
+    /// The shortest wait.
+    pub(crate) fn shortest(&self) -> Duration {
+        self.min
+    }
+
     /// The longest wait.
     pub(crate) fn longest(&self) -> Duration {
         self.max

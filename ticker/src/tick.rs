@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{Clusters, Member, Server};
 use crate::database::{Active, Database};
+use crate::doorbell::{self, Doorbell};
 use crate::errand::Errand;
 use crate::metrics::Metrics;
 use crate::pace::{Pace, jittered};
@@ -53,7 +54,7 @@ impl Doubt {
 
 /// Looks whether there is anything to do, and if so, takes the term and ticks all queues of a database in one call.
 /// While events come, another pass follows after the shortest interval, without a look; then the waits grow; then the
-/// database sleeps until a transaction ends on its server or something is due.
+/// database sleeps until a transaction ends on its server, something is due, or somebody rings.
 #[derive(Debug)]
 pub struct Tick {
     database: Arc<Database>,
@@ -66,6 +67,9 @@ pub struct Tick {
     member: Option<Member>,
     looked: Option<Instant>,
     doubt: Option<Doubt>,
+    doorbell: Doorbell,
+    /// When the next pass is meant to be. What comes before was woken.
+    next: Option<Instant>,
     /// When an idle queue is due for a tick: until then, every tick is of one with news.
     idle_until: Option<Instant>,
     status_read: Option<Instant>,
@@ -98,6 +102,8 @@ impl Tick {
             member: None,
             looked: None,
             doubt: None,
+            doorbell: Doorbell::new(min),
+            next: None,
             idle_until: None,
             status_read: None,
             waiting_since: None,
@@ -111,46 +117,60 @@ impl Tick {
             return Err(StepError::retry(Unreplicated));
         }
         let now = Instant::now();
+        let woken = self.next.take().is_some_and(|next| now < next);
         if let Some(left) = self.doubt.take().and_then(|doubt| doubt.resolve(self.member.as_ref()?, now)) {
             return Ok(Progress::Rest(left));
         }
         let is_due = self.idle_until.is_some_and(|until| now >= until) && database.is_serving();
         let has_looked = self.looked.is_some_and(|looked| looked.elapsed() < self.pace.longest());
-        // With traffic, and when idle queues are due, a pass is the look: it costs no more.
-        let looks = !is_due && (!self.pace.is_busy() || !has_looked);
-        if looks {
-            let (look, server) = database.look().await?;
-            let now = Instant::now();
-            self.looked = Some(now);
-            self.idle_until = look.tick_in.map(|wait| now + wait);
-            self.ready.met();
-            self.join(server);
-            if let Some(wait) = self.stand_by(&look) {
-                return Ok(wait);
-            }
-            if self.rotate.is_due(look.maintain_in) {
-                self.rotate.ask();
-            }
-            let tick_is_due = look.news || look.tick_in.is_some_and(|wait| wait.is_zero());
-            let promote = self.promote.is_due(look.promote_in);
-            if !tick_is_due && !promote {
-                return Ok(self.rest(&look));
-            }
-            if promote {
-                if database.hold().await?.is_none() {
-                    return Ok(self.turned_away());
-                }
-                self.promote.ask();
-            }
-            if !tick_is_due {
-                return Ok(self.rest(&look));
-            }
+        // With traffic, and when idle queues are due, a pass is the look: it costs no more. But while producers ring,
+        // who was not woken only looks: that takes nothing back.
+        let looks =
+            !is_due && (!self.pace.is_busy() || !has_looked || self.doorbell.is_announced() && !woken);
+        if looks && let Some(progress) = self.look(&database).await? {
+            return Ok(progress);
         }
-        self.pass(&database).await
+        let passed = self.pass(&database, woken).await?;
+        if self.doorbell.asleep().is_zero() || !database.is_serving() {
+            return Ok(passed);
+        }
+        // Before it sleeps: what comes until that is announced is found by this look, and what comes later rings.
+        let looked = self.look(&database).await?;
+        if looked.is_none() {
+            database.wakes().tick.wake();
+        }
+        Ok(looked.filter(|_| matches!(passed, Progress::Rest(_))).unwrap_or(passed))
     }
 
-    async fn pass(&mut self, database: &Database) -> Result<Progress, StepError> {
+    /// Looks; `None`: there is something to tick.
+    async fn look(&mut self, database: &Database) -> Result<Option<Progress>, StepError> {
+        let asleep = self.doorbell.asleep();
+        let (look, server) = database.look(asleep).await?;
+        let now = Instant::now();
+        self.looked = Some(now);
+        self.idle_until = look.tick_in.map(|wait| now + wait);
+        self.ready.met();
+        self.join(server);
+        self.doorbell.looked(database, &look, asleep).await?;
+        if let Some(wait) = self.stand_by(&look) {
+            return Ok(Some(wait));
+        }
+        if self.rotate.is_due(look.maintain_in) {
+            self.rotate.ask();
+        }
+        let tick_is_due = look.news || look.tick_in.is_some_and(|wait| wait.is_zero());
+        if self.promote.is_due(look.promote_in) {
+            if database.hold().await?.is_none() {
+                return Ok(Some(self.turned_away()));
+            }
+            self.promote.ask();
+        }
+        Ok((!tick_is_due).then(|| self.rest(&look)))
+    }
+
+    async fn pass(&mut self, database: &Database, woken: bool) -> Result<Progress, StepError> {
         let begun = Instant::now();
+        let slept = self.doorbell.awake();
         let idle = self.idle_until.take_if(|until| begun >= *until).is_some();
         let Some(mut active) = database.hold().await? else { return Ok(self.turned_away()) };
         let Active { holder, epoch, .. } = active;
@@ -173,6 +193,7 @@ impl Tick {
         let unreplicated = active.is_unreplicated();
         drop(active);
         let (ticks, events) = self.note(&ticked);
+        self.doorbell.passed(events > 0, slept, woken);
         if unreplicated {
             // It is visible already. What can still be had: it is said, and nothing is ticked after it before the
             // standby has both.
@@ -228,7 +249,8 @@ impl Tick {
     /// Until the next look, after one that found nothing to do now.
     fn rest(&mut self, look: &Look) -> Progress {
         let dues = [look.tick_in, self.promote.next(look.promote_in), self.rotate.next(look.maintain_in)];
-        let due = dues.into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+        let longest = if self.doorbell.is_announced() { doorbell::RENEW } else { LONGEST_SLEEP };
+        let due = dues.into_iter().flatten().min().unwrap_or(longest).min(longest);
         let may_sleep = self.pace.may_sleep();
         if may_sleep && self.member.as_ref().is_some_and(|member| member.sleep(look.visible)) {
             return Progress::Rest(due);
@@ -279,8 +301,15 @@ impl Step for Tick {
     const NAME: &'static str = "tick";
 
     async fn step(&mut self) -> Result<Progress, StepError> {
+        let begun = Instant::now();
         let turn = self.turn().await;
+        self.next = match &turn {
+            Ok(Progress::Rest(wait)) => Some(Instant::now() + *wait),
+            Ok(_) => Some(begun + self.pace.shortest()),
+            Err(_) => None,
+        };
         if turn.is_err() {
+            self.doorbell.forget();
             // Nothing is known any more about what was seen before.
             self.looked = None;
             self.doubt = None;

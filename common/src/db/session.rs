@@ -243,6 +243,18 @@ impl Session {
         Ok(true)
     }
 
+    /// Ends [`Session::listen`] for all who listen to the channel over this session.
+    ///
+    /// # Errors
+    /// As [`Session::query`]; no later connection listens in any case.
+    pub async fn unlisten(&mut self, channel: &str) -> Result<(), DbError> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(channel);
+        if !self.is_open() {
+            return Ok(());
+        }
+        self.run_batch("unlisten", Commits::No, &format!("un{}", listen_sql(channel))).await
+    }
+
     /// The driver's client, connected, for what this type does not offer. Calls on it have no deadline and
     /// do not tell the session about errors.
     ///

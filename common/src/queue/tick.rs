@@ -54,6 +54,8 @@ pub struct Look {
     pub term: Duration,
     /// A queue has events without a tick.
     pub news: bool,
+    /// A queue has a doorbell.
+    pub doorbell: bool,
     /// Until the next tick of an idle queue; zero: it is due.
     pub tick_in: Option<Duration>,
     /// Until something that waits for its time must be put back into the log.
@@ -62,16 +64,22 @@ pub struct Look {
     pub maintain_in: Option<Duration>,
 }
 
-/// Looks what there is to do. Writes nothing. Ticks of idle queues are wanted `later` than they are due: many databases
+/// Looks what there is to do. Writes nothing, unless `holder` is the ticker that serves, is going to be `asleep` for some
+/// time, and a queue has a doorbell: then it tells producers, before it looks. Ticks of idle queues are wanted `later` than they are due: many databases
 /// have the same time, and need not all tick at the same moment.
 ///
 /// # Errors
 /// [`DbError`]; 25006 on a server that is not the primary.
-pub async fn look(session: &mut Session, later: Duration) -> Result<Look, DbError> {
+pub async fn look(
+    session: &mut Session,
+    later: Duration,
+    (holder, asleep): (Uuid, Duration),
+) -> Result<Look, DbError> {
     let op = "look for news";
-    let sql = "select visible, server, serving, term_ms, news, tick_ms, promote_ms, maintain_ms \
-               from tidemill.tick_look()";
-    let row = session.query_one(op, sql, &[]).await?;
+    let sql = "select visible, server, serving, term_ms, news, doorbell, tick_ms, promote_ms, maintain_ms \
+               from tidemill.tick_look($1, $2)";
+    let asleep_ms = i32::try_from(asleep.as_millis()).unwrap_or(i32::MAX);
+    let row = session.query_one(op, sql, &[(&holder, Type::UUID), (&asleep_ms, Type::INT4)]).await?;
     let wait_and = |index, later: Duration| {
         let ms: Option<f64> = column(op, session, &row, index)?;
         let wait = ms.map(|ms| Duration::try_from_secs_f64(ms / 1000.0 + later.as_secs_f64()));
@@ -85,9 +93,10 @@ pub async fn look(session: &mut Session, later: Duration) -> Result<Look, DbErro
         serving: column(op, session, &row, 2)?,
         term: wait(3)?.unwrap_or_default(),
         news: column(op, session, &row, 4)?,
-        tick_in: wait_and(5, later)?,
-        promote_in: wait(6)?,
-        maintain_in: wait(7)?,
+        doorbell: column(op, session, &row, 5)?,
+        tick_in: wait_and(6, later)?,
+        promote_in: wait(7)?,
+        maintain_in: wait(8)?,
     })
 }
 

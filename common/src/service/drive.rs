@@ -21,7 +21,7 @@ pub(super) struct Loop {
     pub beat: Beat,
 }
 
-/// Runs passes until shutdown is wanted. A full pass is followed at once by another; an idle one waits for
+/// Runs passes until shutdown is wanted. A full pass is followed by another after the gap; an idle one waits for
 /// stop, wake or pace; a failed one is logged once and waited out, which a wake-up does not shorten. A pass
 /// is never cancelled.
 pub(super) async fn drive<S: Step>(mut step: S, with: Loop) {
@@ -33,11 +33,11 @@ pub(super) async fn drive<S: Step>(mut step: S, with: Loop) {
         let outcome = step.step().await;
         beat.beat();
         metrics.observe(S::NAME, &outcome, begun.elapsed());
-        let earliest = begun + waits.gap();
+        let (earliest, woken) = (begun + waits.gap(), begun + waits.woken_gap());
         let (until, wakeable) = match outcome {
             Ok(Progress::Worked(_)) => {
                 waits.worked();
-                (earliest, false)
+                (earliest, true)
             }
             Ok(Progress::Idle) => (earliest.max(Instant::now() + waits.idle()), true),
             Ok(Progress::Rest(wait)) => {
@@ -53,11 +53,11 @@ pub(super) async fn drive<S: Step>(mut step: S, with: Loop) {
                 (Instant::now() + wait, false)
             }
         };
-        rest(&beat, &shutdown, &wake, until, wakeable, earliest).await;
+        rest(&beat, &shutdown, &wake, until, wakeable, woken).await;
     }
 }
 
-/// Waits until `until`, or until a wake-up (not before `earliest`), or stop. Beats meanwhile: waiting is no
+/// Waits until `until`, or until a wake-up (not before `woken`), or stop. Beats meanwhile: waiting is no
 /// sign of death.
 async fn rest(
     beat: &Beat,
@@ -65,7 +65,7 @@ async fn rest(
     wake: &Wake,
     until: Instant,
     wakeable: bool,
-    earliest: Instant,
+    woken: Instant,
 ) {
     if until <= Instant::now() {
         // Gives other loops of this thread their turn between full passes.
@@ -78,7 +78,7 @@ async fn rest(
         () = sleep_until(until) => {}
         () = wake.woken(), if wakeable => tokio::select! {
             () = shutdown.wanted() => {}
-            () = sleep_until(earliest) => {}
+            () = sleep_until(woken) => {}
         },
     }
 }

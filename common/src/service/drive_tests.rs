@@ -135,6 +135,22 @@ async fn a_gap_holds_between_full_passes_and_after_wake_ups() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wake_up_may_have_a_shorter_gap() {
+    let pace = Pace::between_ms(60_000, 60_000)
+        .with_gap(Duration::from_millis(50))
+        .with_woken_gap(Duration::from_millis(30));
+    let mut play =
+        play(pace, Duration::from_millis(20), vec![Ok(Progress::Worked(1)), Ok(Progress::Worked(1))]);
+    play.next().await;
+    assert_eq!(play.next().await, Duration::from_millis(50));
+    play.wake.wake();
+    assert_eq!(play.next().await, Duration::from_millis(30));
+    play.wake.wake();
+    assert_eq!(play.next().await, Duration::from_millis(30));
+    play.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn stop_ends_a_wait_at_once_but_never_a_pass() {
     let begun = Instant::now();
     let mut idle = play(Pace::between_ms(60_000, 60_000), Duration::ZERO, Vec::new());

@@ -12,7 +12,7 @@ const STOPPED: Duration = Duration::from_secs(30);
 
 /// Idle waits grow from `min` to `max`, both jittered by up to a quarter; a pass that worked starts again at
 /// `min`. `gap` is the shortest time from the beginning of one pass to the beginning of the next, also
-/// between full passes and after a wake-up.
+/// between full passes; `woken_gap` is the same after a wake-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Wait after the first pass that found nothing.
@@ -21,13 +21,15 @@ pub struct Pace {
     pub max: Duration,
     /// Shortest time between the beginnings of two passes; zero by default.
     pub gap: Duration,
+    /// The same if the second one was woken; as `gap`, unless told otherwise.
+    pub woken_gap: Duration,
 }
 
 impl Pace {
     /// Waits from `min` to `max`.
     #[must_use]
     pub const fn between(min: Duration, max: Duration) -> Self {
-        Self { min, max, gap: Duration::ZERO }
+        Self { min, max, gap: Duration::ZERO, woken_gap: Duration::ZERO }
     }
 
     /// Waits from `min_ms` to `max_ms` milliseconds.
@@ -45,7 +47,14 @@ impl Pace {
     /// No pass begins sooner than this after the one before began.
     #[must_use]
     pub const fn with_gap(mut self, gap: Duration) -> Self {
-        self.gap = gap;
+        (self.gap, self.woken_gap) = (gap, gap);
+        self
+    }
+
+    /// After a wake-up so much is enough.
+    #[must_use]
+    pub const fn with_woken_gap(mut self, gap: Duration) -> Self {
+        self.woken_gap = gap;
         self
     }
 }
@@ -65,6 +74,10 @@ impl Waits {
 
     pub(super) fn gap(&self) -> Duration {
         self.pace.gap
+    }
+
+    pub(super) fn woken_gap(&self) -> Duration {
+        self.pace.woken_gap
     }
 
     pub(super) fn worked(&mut self) {
