@@ -17,6 +17,7 @@ const MUTANT_SEEDS: u64 = 400;
 /// What must have happened so often in all runs together.
 const OFTEN: u64 = 20;
 const EVENTS: &[&str] = &[
+    "attempt's time over",
     "cancellation told",
     "flush fenced",
     "flush in limbo",
@@ -34,6 +35,7 @@ const EVENTS: &[&str] = &[
     "jobs cancelled",
     "jobs promoted",
     "lease extended",
+    "lease extended to its bound",
     "lease granted",
     "lease moved",
     "lease repeated",

@@ -16,6 +16,7 @@ mod repeats;
 mod replace;
 mod search;
 mod tally;
+mod timeout;
 mod unique;
 mod window;
 

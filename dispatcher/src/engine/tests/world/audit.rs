@@ -78,6 +78,16 @@ impl World {
         Ok(())
     }
 
+    /// No lease that this owner or the waiting room has is to end after the time of its attempt.
+    pub(super) fn check_ends(&self, index: usize) -> Checked {
+        for (_, seat) in self.owners[index].engine.window.iter() {
+            if let Some(held) = seat.state.lease() {
+                self.truth.check_end(seat.entry.key.job, held.lease, held.until)?;
+            }
+        }
+        self.db.lent().try_for_each(|(job, lease, due)| self.truth.check_end(job, lease, due))
+    }
+
     /// The low-water mark never passes an unresolved entry.
     pub(super) fn check_low_water(&self) -> Checked {
         for logged in &self.db.log {

@@ -53,10 +53,18 @@ pub(in crate::engine::tests) enum Broken {
     CancelPrunedEarly,
     /// The end of an entry of the log does not free its job's unique key.
     KeyKept,
+    /// A heartbeat extends a lease in the window beyond the time of its attempt.
+    HeartbeatIgnoresTimeout,
+    /// A new owner does not know the timeouts of the jobs that it finds leased.
+    TimeoutForgottenByFold,
+    /// A heartbeat extends a lease in the waiting room beyond the time of its attempt.
+    WaitingTimeoutIgnored,
+    /// A lease that moves to the waiting room is without its bound there.
+    MovedTimeoutForgotten,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 25] = [
+    pub(in crate::engine::tests) const ALL: [Self; 29] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -82,5 +90,9 @@ impl Broken {
         Self::HeldRowsForgotten,
         Self::CancelPrunedEarly,
         Self::KeyKept,
+        Self::HeartbeatIgnoresTimeout,
+        Self::TimeoutForgottenByFold,
+        Self::WaitingTimeoutIgnored,
+        Self::MovedTimeoutForgotten,
     ];
 }

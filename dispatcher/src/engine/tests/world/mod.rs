@@ -189,12 +189,17 @@ impl World {
         let cancel_key = self.rng.random_bool(0.3).then(|| self.rng.random_range(1..=3));
         let cancel = cancel_key.map_or(String::new(), |key: i64| format!(r#","cancel_key":"{key}""#));
         let unique = if job % 4 == 1 { r#","unique":{"key":"u"}"# } else { "" };
+        let timeout_ms = (job % 5 == 2).then_some(20 + job.unsigned_abs() * 97 % 780);
+        let timeout = match (timeout_ms, job % 5) {
+            (Some(ms), _) => format!(r#","timeout_ms":{ms}"#),
+            (None, 3) => r#","timeout_ms":"soon""#.to_owned(),
+            (None, _) => String::new(),
+        };
+        let more = format!("{cancel}{unique}{timeout}");
         event.extra[0] = match (own, job % 3) {
-            (Some(own), key) => {
-                Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"{cancel}{unique}}}"#))
-            }
-            (None, 0) if cancel.is_empty() && unique.is_empty() => None,
-            (None, key) => Some(format!(r#"{{"coalesce_key":"k{key}"{cancel}{unique}}}"#)),
+            (Some(own), key) => Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"{more}}}"#)),
+            (None, 0) if more.is_empty() => None,
+            (None, key) => Some(format!(r#"{{"coalesce_key":"k{key}"{more}}}"#)),
         };
         if !unique.is_empty() {
             self.db.keys.insert(job, true);
@@ -214,6 +219,7 @@ impl World {
             }
         }
         self.truth.keyed(job, cancel_key);
+        self.truth.timed(job, timeout_ms);
     }
 
     pub(super) fn tick(&mut self) {
@@ -373,6 +379,10 @@ impl World {
     }
 
     fn saw_moves(&mut self, write: &Write) {
+        let mut failures = write.cold["fail"].as_array().into_iter().flatten();
+        if failures.any(|item| item["message"].as_str().is_some_and(|why| why.contains("time of"))) {
+            self.saw("attempt's time over");
+        }
         for item in write.cold["wait"].as_array().into_iter().flatten() {
             if item["kind"] == "parked" {
                 self.saw("job parked");

@@ -48,6 +48,8 @@ pub(in crate::engine::tests) struct Job {
     /// The jobs that exist instead.
     children: Option<Vec<i64>>,
     pub(in crate::engine::tests) key: Option<i64>,
+    /// How long an attempt may take.
+    pub(in crate::engine::tests) timeout_ms: Option<u64>,
     /// When it was produced, counted in produced jobs and calls.
     born: u64,
     /// A cancellation that hits it was answered: it is not given out any more.
@@ -60,6 +62,8 @@ pub(in crate::engine::tests) struct Held {
     pub(in crate::engine::tests) key: LeaseKey,
     /// As committed.
     until: Micros,
+    /// When the time of the attempt is over: no lease ends later.
+    over_at: Micros,
     /// As a worker heard.
     promised: Micros,
     /// Neither finished nor ended.
@@ -115,6 +119,7 @@ impl Truth {
             effects: 0,
             children: None,
             key: None,
+            timeout_ms: None,
             born: self.clock,
             barred: false,
         };
@@ -126,6 +131,27 @@ impl Truth {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.key = key;
         }
+    }
+
+    /// Its attempts have so long.
+    pub(in crate::engine::tests) fn timed(&mut self, job: i64, timeout_ms: Option<u64>) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.timeout_ms = timeout_ms;
+        }
+    }
+
+    /// Does the lease last as long as the attempt's time?
+    pub(in crate::engine::tests) fn has_all_its_time(&self, lease: &Lease, until: Micros) -> bool {
+        let newest = self.jobs.get(&lease.job).and_then(|job| job.newest.as_ref());
+        newest.is_some_and(|held| held.key == key_of(lease) && held.over_at == until)
+    }
+
+    /// Whoever keeps the end of this lease, in the window or in the waiting room: it is not after the attempt's time.
+    pub(in crate::engine::tests) fn check_end(&self, job: i64, lease: LeaseKey, until: Micros) -> Checked {
+        let newest = self.jobs.get(&job).and_then(|job| job.newest.as_ref()).filter(|held| held.key == lease);
+        let ends_in_time = newest.is_none_or(|held| until <= held.over_at);
+        require!(ends_in_time, "{lease:?} of job {job} is to end at {until:?}: {newest:?}");
+        Ok(())
     }
 
     /// Jobs without a final outcome.
@@ -288,14 +314,15 @@ impl Truth {
         );
         job.attempt = attempt;
         job.leases += 1;
-        job.newest = Some(Held { key, until, promised: Micros(0), open: true });
-        Ok(())
+        let over_at = job.timeout_ms.map_or(Micros(i64::MAX), |ms| at.plus_ms(ms));
+        job.newest = Some(Held { key, until, over_at, promised: Micros(0), open: true });
+        self.check_end(entry.job, key, until)
     }
 
-    /// A lease ends later, by the journal or in the waiting room.
+    /// A lease ends later, by the journal or in the waiting room, but within the time of the attempt.
     pub(in crate::engine::tests) fn extended(&mut self, job: i64, lease: LeaseKey, until: Micros) -> Checked {
         let held = self.live(job, lease)?;
-        held.until = held.until.max(until);
+        held.until = held.until.max(until.min(held.over_at));
         Ok(())
     }
 
@@ -554,7 +581,8 @@ impl Truth {
             return Ok(());
         };
         require!(!kept || held.until >= until, "heartbeat of {lease}: until {until:?}: {held:?}");
-        held.promised = held.promised.max(until);
+        require!(!kept || until <= held.over_at, "heartbeat of {lease}: until {until:?}: {held:?}");
+        held.promised = held.promised.max(until.min(held.over_at));
         Ok(())
     }
 }

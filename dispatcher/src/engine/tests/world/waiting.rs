@@ -16,6 +16,8 @@ pub(in crate::engine::tests) struct Waiting {
     put: i32,
     attempt: i32,
     pub(super) due: Micros,
+    /// Beyond which the lease is not extended.
+    over_at: Micros,
     parked: bool,
     pub(super) lease: Option<(LeaseKey, i64)>,
     holder: Value,
@@ -73,6 +75,7 @@ impl Database {
             put: 0,
             attempt: 0,
             due,
+            over_at: Micros(i64::MAX),
             parked: false,
             lease: None,
             holder: Value::Null,
@@ -158,11 +161,18 @@ impl Database {
             (false, true) => Micros(int(item, "due")?),
             (false, false) => at.plus_ms(ms(item, "due_ms")?),
         };
+        let over_at = match (int(item, "over_ms"), int(item, "over_at")) {
+            (_, Ok(_)) if self.broken == Some(Broken::MovedTimeoutForgotten) => Micros(i64::MAX),
+            (_, Ok(over_at)) => Micros(over_at),
+            (Ok(_), Err(_)) => at.plus_ms(ms(item, "over_ms")?),
+            (Err(_), Err(_)) => Micros(i64::MAX),
+        };
         let counted = self.broken != Some(Broken::PutNotCounted) || lease.is_some();
         let waiting = Waiting {
             put: small(item, "put")? - i32::from(!counted),
             attempt: small(item, "attempt")?,
             due,
+            over_at,
             parked,
             lease,
             holder: item["holder"].clone(),
@@ -300,8 +310,11 @@ impl Database {
             Some(false) => return Ok(-1),
             Some(true) => {}
         }
-        let (job, until) = (int(item, "job")?, at.plus_ms(ms(item, "ms")?));
+        let (job, mut until) = (int(item, "job")?, at.plus_ms(ms(item, "ms")?));
         let Some(row) = self.waiting.get_mut(&job) else { return Ok(0) };
+        if self.broken != Some(Broken::WaitingTimeoutIgnored) {
+            until = until.min(row.over_at);
+        }
         truth.extended(job, key(item)?, row.due.max(until))?;
         if self.broken == Some(Broken::WaitingLeaseNotExtended) {
             return Ok(row.due.max(until).0);
@@ -458,6 +471,11 @@ impl Database {
             self.insert(row.log_row(*job, attempts_kept));
         }
         Ok(jobs.len())
+    }
+
+    /// The leases that live here, and their ends.
+    pub(super) fn lent(&self) -> impl Iterator<Item = (i64, LeaseKey, Micros)> {
+        self.waiting.iter().filter_map(|(job, row)| Some((*job, row.lease?.0, row.due)))
     }
 
     /// Is the job in the waiting room, with this put?

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::owner::{Ask, Asked};
 use super::truth::{Checked, Said, Violation, require};
 use super::{Broken, Stream, Work, World};
-use crate::engine::record::Holder;
+use crate::engine::record::{EntryKey, Holder};
 use crate::engine::{Answered, Decided, Extended, Filter, Grab, Granted, Micros};
 
 pub(super) const WORKERS: usize = 3;
@@ -229,6 +229,15 @@ impl World {
                 }
             }
         }
+        if self.broken == Some(Broken::HeartbeatIgnoresTimeout) {
+            let window = &mut self.owners[index].engine.window;
+            for lease in &leases {
+                let slot = window.find(EntryKey { job: lease.job, put: lease.put });
+                if let Some(seat) = slot.and_then(|slot| window.get_mut(slot)) {
+                    seat.entry.timeout_ms = None;
+                }
+            }
+        }
         self.owners[index].heartbeat(request, leases, ms);
         self.deliver(index)
     }
@@ -281,7 +290,7 @@ impl World {
         loop {
             let answers = self.owners[index].engine.take_answers();
             if answers.is_empty() {
-                return Ok(());
+                return self.check_ends(index);
             }
             for (request, answered) in answers {
                 self.note(|| format!("  {request:?} -> {answered:?}"));
@@ -402,6 +411,11 @@ impl World {
             Extended::Stale => "heartbeat stale",
             Extended::Unavailable => "heartbeat unavailable",
         });
+        if let Extended::Until(until) = extended
+            && self.truth.has_all_its_time(lease, until)
+        {
+            self.saw("lease extended to its bound");
+        }
         self.truth.extension_answered(lease, extended, seen)
     }
 
