@@ -7,6 +7,7 @@ mod cancel;
 mod coop;
 mod crowd;
 mod details;
+mod doorbell;
 mod early_tick;
 mod ext;
 mod insert;

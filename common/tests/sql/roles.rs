@@ -27,7 +27,8 @@ async fn every_function_pins_its_search_path() {
             "pgq.jsontriga()",
             "pgq.logutriga()",
             "pgq.sqltriga()",
-            "tidemill.insert_queue_1(bigint,bigint,text,text,text,text,text,text)"
+            "tidemill.insert_queue_1(bigint,bigint,text,text,text,text,text,text)",
+            "tidemill.ticker_sleeps()"
         ]
     );
     let open: Vec<String> = all(
