@@ -28,6 +28,7 @@ const EVENTS: &[&str] = &[
     "handler told to stop",
     "heartbeat unavailable",
     "job found by a search",
+    "job overtook another",
     "job parked",
     "job replaced",
     "job replaced already",
@@ -100,7 +101,7 @@ fn happen(world: &mut World, step: usize) -> Checked {
         312..330 => world.end_stream()?,
         330..335 => {
             let wanted = [Some("a"), Some("b"), Some("queue"), None, None][world.rng.random_range(0..5)];
-            world.pause(wanted);
+            world.pause(wanted)?;
         }
         335..337 => world.begin_promotion(),
         337..345 => world.end_promotion(dice % 3 != 0)?,
@@ -165,7 +166,7 @@ fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
 fn come_to_rest(world: &mut World) -> Checked {
     let stays = world.rng.random_bool(0.5);
     world.retire(stays);
-    world.pause(None);
+    world.pause(None)?;
     for _ in 0..100 {
         let commit = world.rng.random_bool(0.5);
         world.end_limbo(commit)?;

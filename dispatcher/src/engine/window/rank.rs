@@ -27,6 +27,11 @@ impl Rank {
         Self { since: Micros(read_at.0 - i64::from(priority) * POINT), order }
     }
 
+    #[cfg(test)]
+    pub(in crate::engine) fn is_late(self) -> bool {
+        self == self.late()
+    }
+
     /// Before all that are not late, in the order of reading.
     fn late(self) -> Self {
         Self { order: self.order, ..Self::FIRST }
@@ -88,8 +93,7 @@ impl Window {
     pub(in crate::engine) fn hurry(&mut self, ago: u64, most: usize) {
         let Some(read) = &self.read.0 else { return };
         let late = read.range(..self.next_order.saturating_sub(ago)).map(|(_, slot)| *slot);
-        let is_overtaken =
-            |slot: &Slot| self.get(*slot).is_some_and(|seat| seat.rank != seat.rank.late());
+        let is_overtaken = |slot: &Slot| self.get(*slot).is_some_and(|seat| seat.rank != seat.rank.late());
         for slot in late.filter(is_overtaken).take(most).collect::<Vec<_>>() {
             if self.take_ready(slot)
                 && let Some(seat) = self.get_mut(slot)

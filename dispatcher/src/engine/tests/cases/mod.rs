@@ -10,6 +10,7 @@ mod list;
 mod origin;
 mod pause;
 mod polls;
+mod priority;
 mod progress;
 mod relief;
 mod repeats;

@@ -61,10 +61,14 @@ pub(in crate::engine::tests) enum Broken {
     WaitingTimeoutIgnored,
     /// A lease that moves to the waiting room is without its bound there.
     MovedTimeoutForgotten,
+    /// All jobs have the same priority to an owner.
+    PriorityIgnored,
+    /// A higher priority goes later.
+    PriorityInverted,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 29] = [
+    pub(in crate::engine::tests) const ALL: [Self; 31] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -94,5 +98,7 @@ impl Broken {
         Self::TimeoutForgottenByFold,
         Self::WaitingTimeoutIgnored,
         Self::MovedTimeoutForgotten,
+        Self::PriorityIgnored,
+        Self::PriorityInverted,
     ];
 }

@@ -5,6 +5,7 @@ mod audit;
 mod broken;
 mod cancel;
 mod database;
+mod order;
 mod owner;
 mod truth;
 mod waiting;
@@ -74,6 +75,9 @@ pub(super) struct World {
     /// How often what happened.
     pub(super) seen: Seen,
     paused: Paused,
+    /// Do jobs have priorities here?
+    is_ranked: bool,
+    priorities: HashMap<i64, i64>,
     trace: Option<Vec<String>>,
 }
 
@@ -127,6 +131,8 @@ impl World {
             next_request: 1,
             seen: Seen::new(),
             paused: Paused::default(),
+            is_ranked: seed % 3 == 2,
+            priorities: HashMap::new(),
             trace: traced.then(Vec::new),
         }
     }
@@ -164,7 +170,7 @@ impl World {
     }
 
     /// An administrator pauses a type or the queue, or takes it back: every owner hears of it, and those that come.
-    pub(super) fn pause(&mut self, wanted: Option<&'static str>) {
+    pub(super) fn pause(&mut self, wanted: Option<&'static str>) -> Checked {
         self.paused.number += 1;
         self.paused.queue = wanted == Some("queue");
         self.paused.types = wanted.iter().map(|&kind| kind.to_owned()).collect();
@@ -173,6 +179,7 @@ impl World {
         for owner in &mut self.owners {
             owner.engine.pause(self.paused.clone());
         }
+        (0..self.owners.len()).try_for_each(|index| self.deliver(index))
     }
 
     pub(super) fn pass(&mut self, ms: u64) {
@@ -203,6 +210,13 @@ impl World {
         };
         if !unique.is_empty() {
             self.db.keys.insert(job, true);
+        }
+        if self.is_ranked
+            && let Some(options) = &mut event.extra[0]
+        {
+            let (priority, with) = order::with_priority(job, options);
+            self.priorities.insert(job, priority);
+            *options = with;
         }
         let row = LogRow { job, inserted_at: self.db.now, txid: 0, owner: None, retry: None, event };
         let max_attempts = own.unwrap_or(self.settings.max_attempts);
@@ -297,8 +311,13 @@ impl World {
     /// Reads on; false if there was nothing to read.
     pub(super) fn read(&mut self, index: usize, most: usize) -> Checked<bool> {
         let owner = &mut self.owners[index];
-        let read = owner.read(&self.db, most, &mut self.rng);
-        let epoch = owner.epoch;
+        let piece = owner.read(&self.db, most, &mut self.rng);
+        let (epoch, read) = (owner.epoch, piece.is_some());
+        if let Some(piece) = piece {
+            // What its clock did is decided before there is more.
+            self.check_order(index)?;
+            self.owners[index].load(piece);
+        }
         self.note(|| format!("epoch {epoch} reads: {read}"));
         self.deliver(index)?;
         Ok(read)

@@ -10,7 +10,9 @@ use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
 use super::database::{Database, Mark, Write};
-use crate::engine::{Beat, Engine, Filter, Grab, RequestId};
+use super::order;
+use crate::engine::record::EntryKey;
+use crate::engine::{Beat, Engine, Filter, Grab, LogRow, Micros, RequestId};
 
 /// What a worker asked.
 #[derive(Debug, Clone)]
@@ -27,9 +29,17 @@ pub(in crate::engine::tests) enum Ask {
 /// What of a grab matters for its answer.
 #[derive(Debug, Clone)]
 pub(in crate::engine::tests) struct Asked {
+    pub(in crate::engine::tests) types: Option<Vec<String>>,
     pub(in crate::engine::tests) filter: Option<Box<Filter>>,
     /// Whose, and its number.
     pub(in crate::engine::tests) numbered: Option<(Uuid, u64)>,
+}
+
+/// Rows of a range up to this tick, and whether they were its last ones.
+pub(super) struct Piece {
+    to: i64,
+    rows: Vec<LogRow>,
+    complete: bool,
 }
 
 #[derive(Debug)]
@@ -42,6 +52,10 @@ pub(in crate::engine::tests) struct Owner {
     partial: Option<(i64, Option<Mark>)>,
     pub(in crate::engine::tests) flush: Option<Write>,
     pub(in crate::engine::tests) asked: HashMap<RequestId, Ask>,
+    /// When each entry was read, and as which.
+    pub(super) read: HashMap<EntryKey, (Micros, u64)>,
+    /// The number of the first lease whose place in the order was not looked at yet.
+    pub(super) checked: i64,
     /// Milliseconds its clock is behind the database's.
     lag: u64,
 }
@@ -55,21 +69,22 @@ impl Owner {
         lag: u64,
     ) -> Self {
         let (partial, flush, asked) = (None, None, HashMap::new());
-        Self { process, epoch, engine, position: low_water, partial, flush, asked, lag }
+        let (read, checked) = (HashMap::new(), 1);
+        Self { process, epoch, engine, position: low_water, partial, flush, asked, read, checked, lag }
     }
 
     /// Looks at its clock, which is never ahead of the database's.
     pub(in crate::engine::tests) fn look_at_clock(&mut self, db: &Database) {
         let behind = i64::try_from(self.lag).unwrap_or(0) * 1_000;
-        self.engine.advance(crate::engine::Micros(db.now.0 - behind));
+        self.engine.advance(Micros(db.now.0 - behind));
     }
 
-    /// Reads the next piece of the log; false if there is nothing to read, or no room.
-    pub(in crate::engine::tests) fn read(&mut self, db: &Database, most: usize, rng: &mut SmallRng) -> bool {
+    /// Reads the next piece of the log; `None` if there is nothing to read, or no room.
+    pub(super) fn read(&mut self, db: &Database, most: usize, rng: &mut SmallRng) -> Option<Piece> {
         let (rows, bytes) = self.engine.room();
         let limit = rows.min(most);
         if limit == 0 || bytes == 0 {
-            return false;
+            return None;
         }
         let last = db.last_tick();
         let (to, after) = match self.partial {
@@ -77,10 +92,10 @@ impl Owner {
             None if last > self.position => (rng.random_range(self.position + 1..=last), None),
             None => {
                 self.engine.recovered();
-                return false;
+                return None;
             }
         };
-        let (rows, mark) = db.read_ahead((self.position, to), after, limit);
+        let (mut rows, mark) = db.read_ahead((self.position, to), after, limit);
         // A piece may be short because of its bytes; that nothing is left is then told by an empty one.
         let complete = mark.is_none() || (rows.len() < limit && rng.random_bool(0.5));
         match complete {
@@ -88,8 +103,17 @@ impl Owner {
             false => self.partial = Some((to, mark)),
         }
         self.look_at_clock(db);
+        order::mistake(db.broken, &mut rows);
+        Some(Piece { to, rows, complete })
+    }
+
+    pub(super) fn load(&mut self, Piece { to, rows, complete }: Piece) {
+        for row in &rows {
+            let key = EntryKey { job: row.job, put: row.retry.unwrap_or(0) };
+            let order = self.read.len() as u64;
+            self.read.entry(key).or_insert((self.engine.now, order));
+        }
         self.engine.load(to, rows, complete);
-        true
     }
 
     /// Starts a flush, if none is under way.
@@ -110,7 +134,8 @@ impl Owner {
     ) {
         let named: Vec<_> = results.iter().map(|(lease, outcome)| (Some(*lease), outcome.clone())).collect();
         let numbered = grab.number.map(|number| (grab.holder.instance, number));
-        self.asked.insert(request, Ask::Grab(results, Asked { filter: grab.filter.clone(), numbered }));
+        let asked = Asked { types: grab.types.clone(), filter: grab.filter.clone(), numbered };
+        self.asked.insert(request, Ask::Grab(results, asked));
         self.engine.grab(request, grab, &named);
     }
 

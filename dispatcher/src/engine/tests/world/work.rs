@@ -286,6 +286,7 @@ impl World {
 
     /// Hands out the answers that may leave.
     pub(super) fn deliver(&mut self, index: usize) -> Checked {
+        self.check_order(index)?;
         // A job that nobody takes is given back, which may be answered at once.
         loop {
             let answers = self.owners[index].engine.take_answers();
@@ -320,7 +321,7 @@ impl World {
         let seen = (self.owners[index].epoch == self.db.epoch, self.db.now);
         match (ask, answered) {
             (_, Answered::Refused(_)) => Ok(()),
-            (Ask::Grab(asked, Asked { filter, numbered }), Answered::Grab { jobs, results }) => {
+            (Ask::Grab(asked, Asked { filter, numbered, .. }), Answered::Grab { jobs, results }) => {
                 if let Some(numbered) = numbered {
                     self.tell_again(self.owners[index].epoch, numbered, &jobs)?;
                 }
