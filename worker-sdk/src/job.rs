@@ -11,6 +11,7 @@ use tidemill_common::id::{JobId, QueueName};
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::{InvalidProgress, Reports};
+use crate::worker::AttemptTime;
 
 /// A type of job: its arguments, as they travel, and its name.
 ///
@@ -37,6 +38,7 @@ pub struct Job<T> {
     pub(crate) grabbed: Arc<GrabbedJob>,
     pub(crate) stop: Stop,
     pub(crate) reports: Reports,
+    pub(crate) time: Option<AttemptTime>,
 }
 
 impl<T> Job<T> {
@@ -131,6 +133,8 @@ pub enum StopReason {
     LeaseLost,
     /// Somebody cancelled the job, with this code.
     Cancelled(i32),
+    /// The job's timeout is nearly over. A handler that is not done shortly after is dropped, and the attempt has failed.
+    TimedOut,
     /// The worker is shutting down and its time for draining is over.
     Shutdown,
 }

@@ -122,6 +122,8 @@ struct Adder {
     calls: Arc<AtomicUsize>,
     /// Cuts its own connection in the first calls.
     cuts: AtomicI64,
+    /// Does not end in the first calls.
+    hangs: AtomicI64,
 }
 
 impl TransactionalHandler for Adder {
@@ -137,6 +139,9 @@ impl TransactionalHandler for Adder {
             &[&numbers.iter().sum::<i64>(), &i64::try_from(numbers.len())?],
         )
         .await?;
+        if self.hangs.fetch_sub(1, Ordering::SeqCst) > 0 {
+            std::future::pending::<()>().await;
+        }
         if self.cuts.fetch_sub(1, Ordering::SeqCst) > 0 {
             tx.execute("select pg_terminate_backend(pg_backend_pid())", &[]).await?;
         }
@@ -375,6 +380,53 @@ async fn a_job_that_outlives_its_lease_runs_once() -> Result<()> {
     // The drain budget is longer than what is left of the handlers.
     let summary = worker.stop().await;
     assert_eq!((summary.succeeded, summary.lost, runs.load(Ordering::SeqCst)), (3, 0, 3));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_hangs_fails_in_its_time_and_the_job_is_done_by_the_next_attempt() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    let again = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&again);
+    let worker = Running::start(mill.builder().register(move |job: Job<Add>| {
+        let count = Arc::clone(&count);
+        async move {
+            if job.attempt() == 1 {
+                std::future::pending::<()>().await;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }));
+    // Longer than the lease, and shorter.
+    for (n, timeout) in [(1, Duration::from_secs(3)), (2, Duration::from_secs(1))] {
+        produce::insert(&mill.client, QUEUE, &Add { n }, &JobOptions::default().timeout(timeout)).await?;
+    }
+    mill.until("both failed", "select count(*) from tidemill.failure where reason = 'failed'", 2).await;
+    let rows = mill.client.query("select message from tidemill.failure order by 1", &[]).await?;
+    let said: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(said, ["timed out after 1000 ms", "timed out after 3000 ms"]);
+    wait_for("both retries", PATIENCE, async || (again.load(Ordering::SeqCst) == 2).then_some(())).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.succeeded, summary.failed, summary.lost), (2, 2, 0));
+    assert_eq!(mill.number("select count(*) from tidemill.failure").await, 2, "no lease ended");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_hangs_is_rolled_back_and_its_jobs_fail_in_their_time() -> Result<()> {
+    let mill = Mill::start(1).await?;
+    let jobs: Vec<Add> = (0..5).map(|n| Add { n }).collect();
+    let timeout = JobOptions::default().timeout(Duration::from_secs(1));
+    produce::insert_many(&mill.client, QUEUE, &jobs, &timeout).await?;
+    let adder = Adder { hangs: AtomicI64::new(1), ..Adder::default() };
+    let worker = Running::start(mill.builder().register_transactional(mill.adder(adder)));
+    mill.until("all added after all", "select rows from public.total", 5).await;
+    let summary = worker.stop().await;
+    assert_eq!(mill.number("select n from public.total").await, (0..5).sum::<i64>());
+    assert!(summary.failed > 0, "{summary:?}");
+    let others = "select count(*) from tidemill.failure where message <> 'timed out after 1000 ms'";
+    assert_eq!(mill.number(others).await, 0);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Produce: `POST /v1/queues/{queue}/jobs`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -94,6 +96,12 @@ pub struct JobOptions {
 }
 
 impl JobOptions {
+    /// One attempt may take so long: see [`NewJob::timeout_ms`].
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> JobOptions {
+        JobOptions { timeout_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)), ..self }
+    }
+
     /// No option set?
     pub fn is_empty(&self) -> bool {
         *self == JobOptions::default()
@@ -130,6 +138,12 @@ impl NewJob {
             timeout_ms,
             trace,
         }
+    }
+
+    /// One attempt may take so long: see [`NewJob::timeout_ms`].
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> NewJob {
+        NewJob { timeout_ms: JobOptions::default().timeout(timeout).timeout_ms, ..self }
     }
 
     /// Type, arguments, options.

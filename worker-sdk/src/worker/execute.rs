@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use tidemill_common::api::{self, GrabbedJob, RawValue};
 
+use super::attempt::AttemptTime;
 use super::leases::Lease;
 use crate::job::{Job, JobKind, Stop, StopReason};
 use crate::outcome::{Failure, Outcome};
@@ -26,6 +27,8 @@ pub(crate) struct Task {
     pub(crate) grabbed: Arc<GrabbedJob>,
     pub(crate) stop: Stop,
     pub(crate) reports: Reports,
+    /// Of a job with a timeout.
+    pub(crate) time: Option<AttemptTime>,
 }
 
 /// What a lane does about a job that was carried out.
@@ -97,8 +100,8 @@ impl Handlers {
     {
         let call = move |task: Task| {
             let args = task.grabbed.args.clone();
-            let Task { lease: _, grabbed, stop, reports } = task;
-            settle(handler(Job { args, grabbed, stop, reports })).boxed()
+            let Task { lease: _, grabbed, stop, reports, time } = task;
+            settle(handler(Job { args, grabbed, stop, reports, time })).boxed()
         };
         self.by_type.insert(job_type.to_owned(), Box::new(call));
     }
@@ -126,16 +129,23 @@ impl Handlers {
                 UnknownType::NotGrabbed | UnknownType::Decline => api::Outcome::Decline,
             };
         };
-        // The handler may also panic before it returns its future.
-        let handling = AssertUnwindSafe(async { call(task).await }).catch_unwind();
-        let handled = match self.timeout {
-            Some(limit) => match tokio::time::timeout(limit, handling).await {
-                Ok(handled) => handled,
-                Err(_) => return Failure::temporary(format_args!("took longer than {limit:?}")).into(),
-            },
-            None => handling.await,
+        let time = task.time.map(|time| (time, task.stop.clone()));
+        let handling = async {
+            // The handler may also panic before it returns its future.
+            let handling = AssertUnwindSafe(async { call(task).await }).catch_unwind();
+            let handled = match self.timeout {
+                Some(limit) => match tokio::time::timeout(limit, handling).await {
+                    Ok(handled) => handled,
+                    Err(_) => return Failure::temporary(format_args!("took longer than {limit:?}")).into(),
+                },
+                None => handling.await,
+            };
+            handled.unwrap_or_else(|panic| panicked(&*panic).into())
         };
-        handled.unwrap_or_else(|panic| panicked(&*panic).into())
+        match time {
+            Some((time, stop)) => time.within(&stop, handling).await.unwrap_or_else(|| time.failure().into()),
+            None => handling.await,
+        }
     }
 }
 
@@ -154,13 +164,14 @@ impl Execute for Handlers {
             for task in tasks {
                 let (lease, stop, reports) =
                     (Arc::clone(&task.lease), task.stop.clone(), task.reports.clone());
+                let patience = task.time.map_or(SETTLE, |time| SETTLE.min(time.margin() / 2));
                 let outcome = self.carry_out(task).await;
                 // There will be another attempt: it should know how far this one came.
                 if matches!(outcome, api::Outcome::TempFail { .. } | api::Outcome::Decline)
                     && reports.waits()
                     && stop.reason() != Some(StopReason::LeaseLost)
                 {
-                    reports.settled(SETTLE).await;
+                    reports.settled(patience).await;
                 }
                 verdicts.push((lease, Verdict::Send(outcome)));
             }
@@ -181,8 +192,8 @@ async fn settle<R: Into<Outcome>>(handling: impl Future<Output = Result<R, Failu
 pub(crate) fn parse<T: DeserializeOwned>(task: &Task) -> Result<Job<T>, Failure> {
     match serde_json::from_str(task.grabbed.args.get()) {
         Ok(args) => {
-            let Task { lease: _, grabbed, stop, reports } = task.clone();
-            Ok(Job { args, grabbed, stop, reports })
+            let Task { lease: _, grabbed, stop, reports, time } = task.clone();
+            Ok(Job { args, grabbed, stop, reports, time })
         }
         // Temporary: a newer worker may know these arguments. Its attempts are counted, so it ends.
         Err(error) => Err(Failure::temporary(format_args!(

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::attempt::AttemptTime;
 use crate::job::{Stop, StopReason};
 use crate::progress::Reports;
 
@@ -32,6 +33,7 @@ struct Held {
     anchor: Instant,
     stop: Stop,
     reports: Reports,
+    time: Option<AttemptTime>,
     /// Drops the handler, if it can be dropped on its own.
     abort: Option<AbortHandle>,
     /// When a handler that was asked to stop is dropped.
@@ -64,8 +66,14 @@ impl Leases {
     }
 
     /// Begins to hold a lease. False if it is held already.
-    pub(crate) fn hold(&self, lease: &Lease, anchor: Instant, stop: Stop, reports: Reports) -> bool {
-        let held = Held { anchor, stop, reports, abort: None, drop_at: None };
+    pub(crate) fn hold(
+        &self,
+        lease: &Lease,
+        anchor: Instant,
+        (stop, reports): (Stop, Reports),
+        time: Option<AttemptTime>,
+    ) -> bool {
+        let held = Held { anchor, stop, reports, time, abort: None, drop_at: None };
         match self.lock().entry(Arc::clone(lease)) {
             Entry::Occupied(_) => false,
             Entry::Vacant(place) => {
@@ -134,7 +142,8 @@ impl Leases {
         self.lock().get_mut(lease).is_some_and(|held| held.lose(now, margin))
     }
 
-    /// Asks handlers to stop whose lease can no longer be trusted, and drops those that had their time to do so.
+    /// Asks handlers to stop whose lease can no longer be trusted, and drops those that had their time to do so. Also asks
+    /// those whose own time is over: they may block the runtime that else would.
     /// Returns how many leases were lost just now.
     pub(crate) fn expire(&self, now: Instant) -> usize {
         let margin = self.margin();
@@ -142,6 +151,9 @@ impl Leases {
         for held in self.lock().values_mut() {
             if now >= held.anchor + self.length - margin && held.lose(now, margin) {
                 lost += 1;
+            }
+            if held.time.is_some_and(|time| now >= time.ask_at()) {
+                held.stop.request(StopReason::TimedOut);
             }
             if held.drop_at.is_some_and(|at| now >= at)
                 && let Some(abort) = held.abort.take()
@@ -181,7 +193,7 @@ mod tests {
         let leases = Leases::new(Duration::from_secs(10));
         let start = Instant::now();
         let (lease, stop): (Lease, Stop) = ("a".into(), Stop::default());
-        leases.hold(&lease, start, stop.clone(), Reports::default());
+        leases.hold(&lease, start, (stop.clone(), Reports::default()), None);
         assert_eq!(leases.expire(start + Duration::from_millis(8_999)), 0);
         assert!(leases.due(start + Duration::from_millis(3_300)).is_empty());
         assert_eq!(leases.due(start + Duration::from_millis(3_400)).len(), 1);
@@ -198,8 +210,8 @@ mod tests {
     async fn a_report_is_due_sooner_and_at_once_when_somebody_waits() {
         let leases = Leases::new(Duration::from_secs(10));
         let (start, reports) = (Instant::now(), Reports::default());
-        leases.hold(&"a".into(), start, Stop::default(), reports.clone());
-        leases.hold(&"b".into(), start, Stop::default(), Reports::default());
+        leases.hold(&"a".into(), start, (Stop::default(), reports.clone()), None);
+        leases.hold(&"b".into(), start, Default::default(), None);
         let due = |ms| leases.due(start + Duration::from_millis(ms)).len();
         reports.say(None, Progress::default().with_percent(1)).unwrap();
         assert_eq!([due(900), due(1_100), due(3_400)], [0, 1, 2]);
@@ -210,10 +222,22 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_hears_that_its_time_is_over_whatever_its_runtime_does() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let (start, stop) = (Instant::now(), Stop::default());
+        let time = AttemptTime::new(1_000, start);
+        leases.hold(&"a".into(), start, (stop.clone(), Reports::default()), Some(time));
+        assert_eq!(leases.expire(start + Duration::from_millis(799)), 0);
+        assert_eq!(stop.reason(), None);
+        assert_eq!(leases.expire(start + Duration::from_millis(800)), 0, "its lease is not lost");
+        assert_eq!(stop.reason(), Some(StopReason::TimedOut));
+    }
+
+    #[test]
     fn an_older_answer_does_not_shorten_a_lease() {
         let leases = Leases::new(Duration::from_secs(10));
         let start = Instant::now();
-        leases.hold(&"a".into(), start + Duration::from_secs(3), Stop::default(), Reports::default());
+        leases.hold(&"a".into(), start + Duration::from_secs(3), Default::default(), None);
         leases.extended("a", start);
         assert_eq!(leases.expire(start + Duration::from_secs(11)), 0);
     }

@@ -1,5 +1,6 @@
 //! Work: grab jobs, carry them out, tell what became of them.
 
+mod attempt;
 mod beat;
 mod builder;
 mod execute;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use attempt::AttemptTime;
 pub use builder::{BuildError, WorkerBuilder};
 pub use execute::UnknownType;
 pub use summary::Summary;

@@ -12,6 +12,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
+use super::attempt::AttemptTime;
 use super::execute::{Execute, Task, Verdict, panicked, parse};
 use super::leases::Lease;
 use crate::backoff::Backoff;
@@ -52,7 +53,8 @@ pub trait TransactionalHandler: Send + Sync + 'static {
     /// Does the jobs' work with `transaction`, and nothing that outlives a rollback.
     ///
     /// It may be called again with the same jobs, or with a part of them, after a rollback: when the connection was
-    /// lost, when another job of the batch failed, when a lease of the batch had ended.
+    /// lost, when another job of the batch failed, when a lease of the batch had ended, or the time of a job with a
+    /// timeout. Whatever the batch does, the time of each of its jobs runs.
     ///
     /// # Errors
     /// Rolls back. Of a batch, the halves are tried by themselves, so that only the job that fails is failed.
@@ -127,6 +129,8 @@ enum Undone {
     Repeat(Failure),
     /// A lease is not live.
     Stale,
+    /// The time of a job is over.
+    Late,
     /// The handler failed.
     Failed(Failure),
 }
@@ -168,9 +172,13 @@ impl<H: TransactionalHandler> Transactional<H> {
             let (go_on, stopped): (Vec<_>, Vec<_>) = group.into_iter().partition(goes_on);
             group = go_on;
             for job in stopped {
-                let told = job.stop().reason() == Some(StopReason::Shutdown);
-                let verdict = || if told { Verdict::Send(Failure::decline().into()) } else { Verdict::Gone };
-                settle(vec![job], &mut || verdict());
+                let said = match (job.stop().reason(), job.time) {
+                    (Some(StopReason::Shutdown), _) => Some(Failure::decline()),
+                    (Some(StopReason::TimedOut), Some(time)) => Some(time.failure()),
+                    _ => None,
+                };
+                let mut verdict = Some(said.map_or(Verdict::Gone, |failure| Verdict::Send(failure.into())));
+                settle(vec![job], &mut || verdict.take().unwrap_or(Verdict::Gone));
             }
             if group.is_empty() {
                 continue;
@@ -190,6 +198,8 @@ impl<H: TransactionalHandler> Transactional<H> {
                     groups.push(group);
                     sleep_until(backoff.until(None)).await;
                 }
+                // Those whose time is over are told so, the others go on.
+                Err(Undone::Late) => groups.push(group),
                 Err(Undone::Repeat(_)) if repeats < REPEATS => {
                     repeats += 1;
                     groups.push(group);
@@ -221,6 +231,7 @@ impl<H: TransactionalHandler> Transactional<H> {
         let done = tokio::select! {
             done = self.transact(&mut client, jobs) => done,
             () = all_lost(jobs) => return Err(Undone::Stale),
+            () = time_over(jobs) => return Err(Undone::Late),
         };
         if !matches!(done, Err(Undone::Lost(_))) {
             *slot = Some(client);
@@ -287,7 +298,23 @@ async fn in_time<F: Future>(what: &str, call: F) -> Result<F::Output, Undone> {
 }
 
 fn goes_on<T>(job: &Job<T>) -> bool {
-    !matches!(job.stop().reason(), Some(StopReason::LeaseLost | StopReason::Shutdown))
+    use StopReason::{LeaseLost, Shutdown, TimedOut};
+    !matches!(job.stop().reason(), Some(LeaseLost | Shutdown | TimedOut))
+}
+
+/// Asks the jobs to stop whose time is nearly over, and ends when that of the first is.
+async fn time_over<T>(jobs: &[Job<T>]) {
+    let times = || jobs.iter().filter_map(|job| Some((job.stop(), job.time?)));
+    let ends = [AttemptTime::ask_at, AttemptTime::drop_at];
+    let [Some(ask_at), Some(drop_at)] = ends.map(|end| times().map(|(_, time)| end(time)).min()) else {
+        return std::future::pending().await;
+    };
+    for at in [ask_at, drop_at] {
+        sleep_until(at).await;
+        for (stop, _) in times().filter(|(_, time)| time.ask_at() <= at) {
+            stop.request(StopReason::TimedOut);
+        }
+    }
 }
 
 async fn all_lost<T>(jobs: &[Job<T>]) {

@@ -3,4 +3,5 @@
 mod drain;
 mod leases;
 mod peer;
+mod timeout;
 mod work;

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
 pub(crate) struct Held {
     pub(crate) id: u64,
     ends: Instant,
+    /// No lease lasts longer.
+    over: Option<Instant>,
     instance: WorkerInstance,
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct Books {
     pub(crate) calls: HashMap<&'static str, usize>,
     pub(crate) state: WorkerState,
     pub(crate) cancel: HashMap<u64, i32>,
+    /// The timeouts of jobs that have one.
+    pub(crate) timeouts: HashMap<u64, u64>,
     /// Most jobs that were out at the same time.
     pub(crate) most_held: usize,
     pub(crate) extensions: usize,
@@ -155,6 +159,11 @@ impl Books {
         self.settled.values().filter_map(complete).collect()
     }
 
+    /// Of the next job that is put.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id + 1
+    }
+
     fn fault(&mut self, path: &'static str) -> Option<Fault> {
         *self.calls.entry(path).or_default() += 1;
         self.faults.get_mut(path).and_then(VecDeque::pop_front)
@@ -219,8 +228,11 @@ impl Books {
             }
             self.next_lease += 1;
             let lease = format!("lease-{}", self.next_lease);
+            let timeout_ms = self.timeouts.get(&id).copied();
+            let over = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
             let ends = Instant::now() + Duration::from_millis(request.lease_ms.unwrap_or(60_000));
-            self.held.insert(lease.clone(), Held { id, ends, instance: request.worker.instance });
+            let ends = over.map_or(ends, |over| ends.min(over));
+            self.held.insert(lease.clone(), Held { id, ends, over, instance: request.worker.instance });
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.2 += 1;
             }
@@ -231,7 +243,7 @@ impl Books {
                 args: api::RawValue::from_string(args).expect("tests give JSON"),
                 attempt: attempt + 1,
                 max_attempts: 25,
-                timeout_ms: None,
+                timeout_ms,
                 lease,
                 lease_ends_at: "2026-12-01T08:00:00Z".parse().expect("a time"),
                 inserted_at: "2026-12-01T08:00:00Z".parse().expect("a time"),
@@ -341,7 +353,8 @@ async fn heartbeat(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
                 books.held.get_mut(&item.lease).filter(|held| held.instance == request.worker.instance);
             let answer = match held {
                 Some(held) => {
-                    held.ends = Instant::now() + extend;
+                    let ends = Instant::now() + extend;
+                    held.ends = held.over.map_or(ends, |over| ends.min(over));
                     HeartbeatAnswer::Ok
                 }
                 None => HeartbeatAnswer::Stale,

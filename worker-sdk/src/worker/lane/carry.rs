@@ -1,5 +1,6 @@
 //! Starting jobs, and what their handlers say.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,20 +96,34 @@ impl Lane {
         }
     }
 
-    /// Jobs that wait here for half of their lease are better off elsewhere, and fewer must be fetched ahead.
+    /// Jobs that wait here for half of their lease, or for a quarter of the time that their attempt may take, are better
+    /// off elsewhere, and fewer must be fetched ahead.
     pub(super) fn decline_overdue(&mut self) {
         let now = Instant::now();
         while let Some(oldest) = self.ready.front()
             && now >= self.overdue_at(oldest)
         {
-            self.pace = Some(self.leases.length());
-            if let Some(Ready { task, .. }) = self.ready.pop_front() {
-                self.tell(&task.lease, api::Outcome::Decline);
+            if let Some(ready) = self.ready.pop_front() {
+                self.decline(&ready);
             }
+        }
+        self.timed &= !self.ready.is_empty();
+        if self.timed && self.ready.iter().any(|ready| now >= self.overdue_at(ready)) {
+            let waiting = std::mem::take(&mut self.ready).into_iter();
+            let (overdue, others) = waiting.partition(|ready| now >= self.overdue_at(ready));
+            self.ready = others;
+            let overdue: VecDeque<Ready> = overdue;
+            overdue.iter().for_each(|ready| self.decline(ready));
         }
     }
 
+    fn decline(&mut self, ready: &Ready) {
+        self.pace = Some(self.leases.length());
+        self.tell(&ready.task.lease, api::Outcome::Decline);
+    }
+
     pub(super) fn overdue_at(&self, ready: &Ready) -> Instant {
-        ready.anchor + self.leases.length() / 2
+        let at = ready.anchor + self.leases.length() / 2;
+        ready.task.time.map_or(at, |time| at.min(time.begin_by()))
     }
 }

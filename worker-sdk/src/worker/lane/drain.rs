@@ -69,7 +69,7 @@ impl Lane {
             drain.nudge = None;
         }
         match answer {
-            Ok(answer) => self.take_in(answer.jobs, Instant::now()),
+            Ok(answer) => self.take_in(answer.jobs, Instant::now(), Instant::now()),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(error, "a waiting grab could not be ended");
@@ -84,7 +84,7 @@ impl Lane {
         self.grab = Grab::Rest { not_before: None };
         if drain.releases > 0 {
             drain.releases -= 1;
-            self.ask(number, anchor, 1, Duration::ZERO, Vec::new());
+            self.ask(number, Some(anchor), 1, Duration::ZERO, Vec::new());
         }
     }
 

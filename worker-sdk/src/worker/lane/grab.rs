@@ -9,6 +9,7 @@ use tidemill_common::api::{self, GrabRequest, GrabResponse, ProblemKind, limit};
 use tokio::time::Instant;
 
 use super::super::RunError;
+use super::super::attempt::AttemptTime;
 use super::super::execute::Task;
 use super::super::leases::Lease;
 use super::super::outbox::Pending;
@@ -77,8 +78,8 @@ impl Lane {
             Grab::Asked(_) => return,
             Grab::Rest { not_before } if not_before.is_some_and(|at| now < at) => return,
             Grab::Lost { not_before, .. } if now < not_before => return,
-            Grab::Rest { .. } => (self.request + 1, now),
-            Grab::Lost { number, anchor, .. } => (number, anchor),
+            Grab::Rest { .. } => (self.request + 1, None),
+            Grab::Lost { number, anchor, .. } => (number, Some(anchor)),
         };
         let Some(max) = self.room() else { return };
         self.request = number;
@@ -90,16 +91,19 @@ impl Lane {
         self.ask(number, anchor, max, wait, results);
     }
 
+    /// `anchor`: when the request was made first, if it is a repetition.
     pub(super) fn ask(
         &mut self,
         number: u64,
-        anchor: Instant,
+        anchor: Option<Instant>,
         max: u32,
         wait: Duration,
         results: Vec<Pending>,
     ) {
         let call = self.call(number, max, wait, &results);
-        self.grab = Grab::Asked(Asked { number, anchor, started: Instant::now(), wait, results, call });
+        let started = Instant::now();
+        let anchor = anchor.unwrap_or(started);
+        self.grab = Grab::Asked(Asked { number, anchor, started, wait, results, call });
     }
 
     /// The request itself.
@@ -137,7 +141,9 @@ impl Lane {
                     self.grab_backoff.reset();
                 }
                 self.settle(results, answer.results);
-                self.take_in(answer.jobs, anchor);
+                // When the jobs were granted: of a request that may have waited it is its answer that tells.
+                let since = if wait.is_zero() || anchor < started { anchor } else { Instant::now() };
+                self.take_in(answer.jobs, anchor, since);
                 self.steer.hear(answer.state);
             }
             Err(error) => {
@@ -159,17 +165,20 @@ impl Lane {
         Ok(())
     }
 
-    pub(super) fn take_in(&mut self, jobs: Vec<api::GrabbedJob>, anchor: Instant) {
+    /// `since`: from when on the time of these attempts is counted.
+    pub(super) fn take_in(&mut self, jobs: Vec<api::GrabbedJob>, anchor: Instant, since: Instant) {
         let usable = self.drain.is_none() && self.leases.is_trusted(anchor);
         for grabbed in jobs {
             let lease: Lease = grabbed.lease.as_str().into();
             let (stop, reports) = (Stop::default(), Reports::default());
-            if !self.leases.hold(&lease, anchor, stop.clone(), reports.clone()) {
+            let time = grabbed.timeout_ms.map(|timeout_ms| AttemptTime::new(timeout_ms, since));
+            if !self.leases.hold(&lease, anchor, (stop.clone(), reports.clone()), time) {
                 // Two answers to the same request, while shutting down.
                 continue;
             }
             if usable {
-                let task = Task { lease, grabbed: Arc::new(grabbed), stop, reports };
+                self.timed |= time.is_some();
+                let task = Task { lease, grabbed: Arc::new(grabbed), stop, reports, time };
                 self.ready.push_back(Ready { task, anchor });
             } else {
                 self.tell(&lease, api::Outcome::Decline);

@@ -58,6 +58,8 @@ pub(crate) struct Lane {
     execute: Arc<dyn Execute>,
     /// Leased, not started; the oldest first.
     ready: VecDeque<Ready>,
+    /// One of them may have a timeout: then the oldest is not the first to be overdue.
+    timed: bool,
     running: JoinSet<Carried>,
     /// Which leases each running call is about.
     calls: HashMap<Id, Vec<Lease>>,
@@ -98,6 +100,7 @@ impl Lane {
             steer,
             execute,
             ready: VecDeque::new(),
+            timed: false,
             running: JoinSet::new(),
             calls: HashMap::new(),
             running_jobs: 0,
@@ -165,7 +168,8 @@ impl Lane {
             Grab::Asked(_) => None,
         };
         let flush = if self.send.is_none() { self.flush_at() } else { None };
-        let overdue = self.ready.front().map(|ready| self.overdue_at(ready));
+        let waiting = if self.timed { self.ready.len() } else { 1 };
+        let overdue = self.ready.iter().take(waiting).map(|ready| self.overdue_at(ready)).min();
         let drain = self.drain.as_ref().map(|drain| {
             let steps = [drain.stop_at, drain.drop_at, drain.leave_at].into_iter().chain(drain.hang_up_at);
             steps.filter(|at| *at > now).min().unwrap_or(now)
