@@ -1,5 +1,7 @@
 //! The doorbell: who rings, and when. A listener hears what was sent up to a mark, in the order of the commits.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
 use std::future::poll_fn;
 
 use tidemill_common::testing::TestDb;
