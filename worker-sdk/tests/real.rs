@@ -194,6 +194,35 @@ async fn jobs_of_every_way_to_produce_are_carried_out() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_carried_out_by_priority() -> Result<()> {
+    let mut mill = Mill::start(1).await?;
+    let tx = mill.client.transaction().await?;
+    for (n, priority) in [(1, -1_000), (2, 0), (3, 1_000), (4, 1)] {
+        produce::insert(&tx, QUEUE, &Add { n }, &JobOptions::default().priority(priority)).await?;
+    }
+    produce::insert(&tx, QUEUE, &Add { n: 5 }, &JobOptions::default()).await?;
+    tx.commit().await?;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let worker = Running::start(mill.builder().concurrency(1).register(move |job: Job<Add>| {
+        record.lock().unwrap().push(job.args.n);
+        async { Ok(()) }
+    }));
+    wait_for("all seen", PATIENCE, async || (seen.lock().unwrap().len() == 5).then_some(())).await;
+    assert_eq!(*seen.lock().unwrap(), [3, 4, 2, 5, 1]);
+    worker.stop().await;
+
+    let too_high = JobOptions::default().priority(1_001);
+    let refused = produce::insert(&mill.client, QUEUE, &Add { n: 6 }, &too_high).await.unwrap_err();
+    assert!(matches!(&refused, InsertError::Limit { pointer, .. } if pointer == "/priority"), "{refused:?}");
+    let http = HttpProducer::new(&mill.urls(), None)?;
+    http.insert(QUEUE, &Add { n: 6 }, &JobOptions::default().priority(1_000)).await?;
+    http.insert(QUEUE, &Add { n: 7 }, &too_high).await.unwrap_err();
+    mill.until("one of both", "select count(*) from pgq.event_1 where ev_extra1 like '%1000%'", 3).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_key_a_job_is_produced_once_whatever_dies() -> Result<()> {
     let mill = Mill::start(1).await?;
     let toml = format!("[[databases]]\nname = \"jobs\"\nurl = \"{}\"\n", mill.database.url());

@@ -71,7 +71,7 @@ pub struct JobOptions {
     /// See [`NewJob::max_attempts`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// See [`NewJob::priority`].
+    /// See [`field@NewJob::priority`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// See [`NewJob::key`].
@@ -96,6 +96,12 @@ pub struct JobOptions {
 }
 
 impl JobOptions {
+    /// Higher goes first: see [`field@NewJob::priority`].
+    #[must_use]
+    pub fn priority(self, priority: i32) -> JobOptions {
+        JobOptions { priority: Some(priority), ..self }
+    }
+
     /// One attempt may take so long: see [`NewJob::timeout_ms`].
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> JobOptions {
@@ -138,6 +144,12 @@ impl NewJob {
             timeout_ms,
             trace,
         }
+    }
+
+    /// Higher goes first: see [`field@NewJob::priority`].
+    #[must_use]
+    pub fn priority(self, priority: i32) -> NewJob {
+        NewJob { priority: Some(priority), ..self }
     }
 
     /// One attempt may take so long: see [`NewJob::timeout_ms`].

@@ -11,6 +11,7 @@ mod once;
 mod openapi;
 mod origin;
 mod pause;
+mod priority;
 mod queue;
 mod replace;
 mod search;
