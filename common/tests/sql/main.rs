@@ -26,5 +26,6 @@ mod schema;
 mod steer;
 mod support;
 mod tick;
+mod timeout;
 mod triggers;
 mod unique;

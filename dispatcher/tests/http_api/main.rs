@@ -16,6 +16,7 @@ mod queue;
 mod replace;
 mod search;
 mod support;
+mod timeout;
 mod tls;
 mod unique;
 mod workers;
