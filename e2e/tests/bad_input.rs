@@ -245,14 +245,20 @@ async fn a_queue_that_is_no_job_queue_has_no_job_settings() -> Result<()> {
     let queues = "select count(*) from pgq.queue where queue_name = 'new'";
     let count: i64 = session.query_one("count queues", queues, &[]).await?.get(0);
     assert_eq!(count, 0, "created with its settings, or not at all");
-    let settings = ["--jobs", "ticker_max_lag=1 s", r#"backoff={"base_ms":1,"cap_ms":2}"#, "window_jobs=3"];
+    let settings = [
+        "--jobs",
+        "ticker_max_lag=1 s",
+        r#"backoff={"base_ms":1,"cap_ms":2}"#,
+        "window_jobs=3",
+        "doorbell=true",
+    ];
     let create = [&["queue", "create", "new"], settings.as_slice(), &["--database", database.url()]].concat();
     let (code, out, err) = run("tidemill", &create)?;
     ensure!(code == Some(0) && out == "Job queue new created.\n", "{out}{err}");
-    let stored = "select format('%s %s %s %s %s', queue_ticker_max_lag, backoff, backoff_base_ms, backoff_cap_ms, window_jobs)
+    let stored = "select format('%s %s %s %s %s %s', queue_ticker_max_lag, backoff, backoff_base_ms, backoff_cap_ms, window_jobs, doorbell)
                     from pgq.queue q join tidemill.job_queue j using (queue_id) where queue_name = 'new'";
     let stored: String = session.query_one("read settings", stored, &[]).await?.get(0);
-    assert_eq!(stored, "00:00:01 exponential 1 2 3");
+    assert_eq!(stored, "00:00:01 exponential 1 2 3 t");
     assert_eq!(
         refused(&database, &["queue", "drop", "mail"])?,
         (

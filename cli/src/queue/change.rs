@@ -20,8 +20,8 @@ const LOG: [&str; 6] = [
     "rotation_period",
     "external_ticker",
 ];
-/// Settings of job queues, all whole numbers but the back-off.
-const JOBS: [&str; 7] = [
+/// Settings of job queues, all whole numbers but the back-off and the doorbell.
+const JOBS: [&str; 8] = [
     "lease_ms",
     "max_attempts",
     "backoff",
@@ -29,6 +29,7 @@ const JOBS: [&str; 7] = [
     "backoff_cap_ms",
     "window_jobs",
     "window_bytes",
+    "doorbell",
 ];
 
 /// The table says what is in range.
@@ -59,6 +60,11 @@ pub(super) fn parse_settings(arguments: &[String]) -> Result<Settings, CliError>
             settings.log.push((key.to_owned(), value.to_owned()));
         } else if key == "backoff" {
             settings.jobs.append(&mut parse_backoff(value)?);
+        } else if key == "doorbell" {
+            let Ok(doorbell) = value.parse::<bool>() else {
+                return Err(CliError::Usage(format!("doorbell=\"{value}\" is neither true nor false.")));
+            };
+            settings.jobs.insert(key.to_owned(), doorbell.into());
         } else if JOBS.contains(&key) {
             let number = match key {
                 "window_bytes" => value.parse(),
@@ -227,6 +233,8 @@ mod tests {
             r#"{"backoff":"exponential","backoff_base_ms":10,"backoff_cap_ms":20}"#
         );
         assert_eq!(jobs("window_bytes=68719476736"), r#"{"window_bytes":68719476736}"#);
+        assert_eq!(jobs("doorbell=true"), r#"{"doorbell":true}"#);
+        assert_eq!(parse(&["doorbell=on"]).unwrap_err(), "doorbell=\"on\" is neither true nor false.");
         for wrong in
             ["backoff=post", r#"backoff={"base_ms":10}"#, r#"backoff={"base_ms":1,"cap_ms":2,"x":3}"#]
         {

@@ -105,6 +105,8 @@ struct Jobs {
     /// `None`: as the owner is configured.
     window_jobs: Option<i32>,
     window_bytes: Option<i64>,
+    /// Its producers end the ticker's sleep.
+    doorbell: bool,
     epoch: i64,
     /// What is left of the owner's term; 0 when nobody owns the queue.
     owner_left_ms: i64,
@@ -164,7 +166,7 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
                     then ceil(extract(epoch from o.until - clock_timestamp()) * 1000)::int8 else 0 end,
                w.delayed, w.retry, w.leased,
                (select count(*) from (select 1 from tidemill.dead d where d.queue_id = j.queue_id limit $2) d),
-               j.backoff, w.parked, j.window_jobs, j.window_bytes
+               j.backoff, w.parked, j.window_jobs, j.window_bytes, j.doorbell
           from tidemill.job_queue j
           join tidemill.owner o on o.queue_id = j.queue_id,
                lateral (select count(*) filter (where kind = 'delayed') as delayed,
@@ -182,6 +184,7 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
         parked: row.get(11),
         window_jobs: row.get(12),
         window_bytes: row.get(13),
+        doorbell: row.get(14),
         backoff_base_ms: row.get(2),
         backoff_cap_ms: row.get(3),
         epoch: row.get(4),
@@ -282,6 +285,9 @@ fn describe(status: &Status) -> String {
             ),
             ("dead letters", count(jobs.dead)),
         ]);
+        if jobs.doorbell {
+            facts.push(("doorbell", "ends the ticker's sleep".to_owned()));
+        }
     }
     let mut out: String = facts.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect();
     if !consumers.is_empty() {

@@ -71,7 +71,7 @@ pub(crate) enum Command {
 const SETTINGS: &str = "\
     ticker_max_count, ticker_max_lag, ticker_idle_period, ticker_paused, rotation_period, external_ticker; for job queues \
     also lease_ms, max_attempts, backoff (exponential, mail, or {\"base_ms\":1000,\"cap_ms\":3600000}), \
-    backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes";
+    backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes, doorbell (true or false)";
 
 #[derive(Args)]
 pub(crate) struct Config {
