@@ -1,5 +1,7 @@
-//! Inserts: a thousand jobs a statement, against a plain `insert … select` of the same jobs; and events, against PgQ.
+//! Inserts: a thousand jobs a statement, against a plain `insert … select` of the same jobs; and events, against PgQ, and
+//! with a doorbell.
 
+mod doorbell;
 mod events;
 
 use anyhow::Result;
@@ -22,5 +24,6 @@ pub(crate) async fn run(jobs: u64, rounds: usize) -> Result<()> {
         table.push(meter.stop(&mut rig.session, jobs).await?);
     }
     report("insert, 1000 a statement", &Cost::sum(&queue), "plain table with one index", &Cost::sum(&table));
-    events::run(rounds).await
+    events::run(rounds).await?;
+    doorbell::run(rounds).await
 }

@@ -1,5 +1,6 @@
 //! Latency: from the call that inserts a job to the start of its handler, through the real ticker, the real dispatcher and
-//! a worker of the SDK; at a quiet pace, at a brisk one, and at that with a snapshot held all the time.
+//! a worker of the SDK; at a quiet pace, without and with a doorbell by turns, at a brisk one, and at that with a snapshot
+//! held all the time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use crate::rig::{QUEUE, Rig};
 
 /// Jobs a second at the quiet pace, one an insert.
 const QUIET: u32 = 100;
+/// The quiet pace is measured so often without a doorbell and so often with one.
+const TURNS: u32 = 3;
 /// Jobs a second at the brisk pace, ten an insert.
 const BRISK: u32 = 2_000;
 
@@ -44,9 +47,9 @@ impl Seen {
     }
 }
 
-/// Measures all three; the snapshot is held for `hold`.
+/// Measures all of them; the snapshot is held for `hold`.
 pub(crate) async fn run(hold: Duration) -> Result<()> {
-    let rig = Rig::new().await?;
+    let mut rig = Rig::new().await?;
     let toml = format!("[database]\nname = \"bench\"\nurl = \"{}\"\n", rig.db.url());
     let ticker =
         Service::start("tidemill-ticker", &toml, &[("RUST_LOG", "warn,tidemill_common=info")]).await?;
@@ -66,8 +69,17 @@ pub(crate) async fn run(hold: Duration) -> Result<()> {
 
     let mut producer = rig.db.session("tidemill-bench");
     let measured = Duration::from_secs(30);
-    phase(&mut producer, begun, &seen, (QUIET, 1), Duration::from_secs(3)).await?;
-    report("insert to start, 100 jobs/s", &phase(&mut producer, begun, &seen, (QUIET, 1), measured).await?);
+    let mut quiet = [Phase::default(), Phase::default()];
+    for _ in 0..TURNS {
+        for (sum, doorbell) in quiet.iter_mut().zip([false, true]) {
+            rig.set_doorbell(doorbell).await?;
+            phase(&mut producer, begun, &seen, (QUIET, 1), Duration::from_secs(2)).await?;
+            sum.add(phase(&mut producer, begun, &seen, (QUIET, 1), measured / TURNS).await?);
+        }
+    }
+    rig.set_doorbell(false).await?;
+    report("insert to start, 100 jobs/s", &quiet[0]);
+    report("  with a doorbell", &quiet[1]);
     let before = phase(&mut producer, begun, &seen, (BRISK, 10), measured).await?;
     report("insert to start, 2,000 jobs/s", &before);
 
@@ -87,14 +99,29 @@ pub(crate) async fn run(hold: Duration) -> Result<()> {
 }
 
 /// What one pace gave.
+#[derive(Default)]
 struct Phase {
-    /// Jobs started a second, of those asked for.
-    rate: (f64, u32),
+    /// Jobs asked for a second.
+    asked: u32,
+    length: Duration,
     /// Sorted, in microseconds.
     latencies: Vec<u64>,
 }
 
 impl Phase {
+    /// The same again.
+    fn add(&mut self, mut other: Phase) {
+        self.asked = other.asked;
+        self.length += other.length;
+        self.latencies.append(&mut other.latencies);
+        self.latencies.sort_unstable();
+    }
+
+    /// Jobs started a second.
+    fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.length.as_secs_f64()
+    }
+
     /// Milliseconds that `share` of the jobs were faster than.
     fn quantile(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
@@ -124,10 +151,10 @@ async fn phase(
         producer.query("insert", &sql, &[(&micros, Type::INT8)]).await?;
     }
     let mut latencies = seen.take();
-    let rate = (latencies.len() as f64 / from.elapsed().as_secs_f64(), rate);
+    let length = from.elapsed();
     ensure!(!latencies.is_empty(), "no job was started");
     latencies.sort_unstable();
-    Ok(Phase { rate, latencies })
+    Ok(Phase { asked: rate, length, latencies })
 }
 
 fn micros_since(begun: Instant) -> u64 {
@@ -138,8 +165,8 @@ fn micros_since(begun: Instant) -> u64 {
 fn report(name: &str, phase: &Phase) {
     println!(
         "{name:<34} {:>8.0} of {} jobs/s started  p50 {:>6.1} ms  p99 {:>6.1} ms",
-        phase.rate.0,
-        phase.rate.1,
+        phase.rate(),
+        phase.asked,
         phase.quantile(0.5),
         phase.quantile(0.99),
     );
@@ -150,7 +177,7 @@ fn ratio(before: &Phase, held: &Phase) {
     println!(
         "{:<34} rate {:.2}, p50 {:.2}, p99 {:.2} of before",
         "",
-        held.rate.0 / before.rate.0,
+        held.rate() / before.rate(),
         held.quantile(0.5) / before.quantile(0.5),
         held.quantile(0.99) / before.quantile(0.99),
     );

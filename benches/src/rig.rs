@@ -99,6 +99,14 @@ impl Rig {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
+    /// Gives the queue a doorbell, or takes it away.
+    pub(crate) async fn set_doorbell(&mut self, doorbell: bool) -> Result<()> {
+        let sql =
+            format!("select tidemill.create_job_queue('{QUEUE}', jsonb_build_object('doorbell', $1::bool))");
+        self.session.query("set the doorbell", &sql, &[(&doorbell, Type::BOOL)]).await?;
+        Ok(())
+    }
+
     /// Cuts a tick.
     pub(crate) async fn tick(&mut self) -> Result<()> {
         self.session.query("tick", "select * from tidemill.tick_pass()", &[]).await?;

@@ -140,7 +140,7 @@ impl Rig {
 }
 
 /// How many transactions pgbench made; all must have succeeded.
-fn transactions(output: &Output) -> Result<u64> {
+pub(super) fn transactions(output: &Output) -> Result<u64> {
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "pgbench: {text}{}", String::from_utf8_lossy(&output.stderr));
     let line = text.lines().find_map(|line| line.strip_prefix("number of transactions actually processed: "));
@@ -171,13 +171,13 @@ async fn compare(rig: &Rig, load: &Load, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the program is for")]
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     println!("{line}");
 }
