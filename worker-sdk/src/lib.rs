@@ -42,6 +42,10 @@
 //! request, leases of long jobs are extended, a lost answer is asked for again, another dispatcher is tried, and on
 //! shutdown nothing is lost: what was not started is given back.
 //!
+//! **Timeouts.** An attempt of a job that was produced with a timeout ([`JobOptions::timeout`]) is asked to stop
+//! ([`StopReason::TimedOut`]) and then dropped while its lease still lives, and has failed for now. A handler that blocks
+//! its thread can only be asked.
+//!
 //! **Producing** from a transaction of your own, or through a dispatcher: [`produce`].
 
 mod backoff;

@@ -4,7 +4,7 @@
 --   commits, and never if it rolls back.
 --
 -- Parameters: i_jobs - JSON array of {"type", "args", "options"}; options as stored in
---   ev_extra1: {"run_at": RFC 3339, "delay_ms": n, "max_attempts": n, "cancel_key": "n", "unique": {"key": text}}. A job
+--   ev_extra1: {"run_at": RFC 3339, "delay_ms": n, "max_attempts": n, "timeout_ms": n, "cancel_key": "n", "unique": {"key": text}}. A job
 --   with run_at or delay_ms goes to the waiting room, every other one straight into the log.
 -- Returns: one job id (decimal) per job, in the order given; of one whose unique key is held, the id of the job that is there
 -- Errors: TM004 when the queue is not a job queue; 22023 when a job has no type
