@@ -9,6 +9,7 @@ use crate::engine::{Answered, Counts, Micros};
 pub struct DispatchMetrics {
     ready: IntGaugeVec,
     paused: IntGaugeVec,
+    limited: IntGaugeVec,
     parked: IntGaugeVec,
     oldest: GaugeVec,
     leased: IntGaugeVec,
@@ -31,6 +32,13 @@ impl DispatchMetrics {
             )?,
             paused: IntGaugeVec::new(
                 opts("tidemill_dispatch_paused_jobs", "Jobs in the window that are ready and paused."),
+                &["queue"],
+            )?,
+            limited: IntGaugeVec::new(
+                opts(
+                    "tidemill_dispatch_limited_jobs",
+                    "Jobs in the window that are ready and held back by limits.",
+                ),
                 &["queue"],
             )?,
             parked: IntGaugeVec::new(
@@ -66,6 +74,7 @@ impl DispatchMetrics {
         };
         registry.register(Box::new(metrics.ready.clone()))?;
         registry.register(Box::new(metrics.paused.clone()))?;
+        registry.register(Box::new(metrics.limited.clone()))?;
         registry.register(Box::new(metrics.parked.clone()))?;
         registry.register(Box::new(metrics.oldest.clone()))?;
         registry.register(Box::new(metrics.leased.clone()))?;
@@ -81,6 +90,7 @@ impl DispatchMetrics {
         Metrics {
             ready: self.ready.with_label_values(&[queue]),
             paused: self.paused.with_label_values(&[queue]),
+            limited: self.limited.with_label_values(&[queue]),
             parked: self.parked.with_label_values(&[queue]),
             oldest: self.oldest.with_label_values(&[queue]),
             leased: self.leased.with_label_values(&[queue]),
@@ -97,6 +107,7 @@ impl DispatchMetrics {
 pub struct Metrics {
     ready: IntGauge,
     paused: IntGauge,
+    limited: IntGauge,
     parked: IntGauge,
     oldest: Gauge,
     leased: IntGauge,
@@ -111,6 +122,7 @@ impl Metrics {
         self.ready.set(i64::try_from(counts.ready).unwrap_or(i64::MAX));
         self.leased.set(i64::try_from(counts.leased).unwrap_or(i64::MAX));
         self.paused.set(i64::try_from(counts.paused).unwrap_or(i64::MAX));
+        self.limited.set(i64::try_from(counts.limited).unwrap_or(i64::MAX));
         self.parked.set(i64::try_from(counts.parked).unwrap_or(i64::MAX));
         let age = counts.oldest_ready.map_or(0, |oldest| (now.0 - oldest.0).max(0));
         self.oldest.set(age as f64 / 1e6);
@@ -122,6 +134,7 @@ impl Metrics {
         self.ready.set(0);
         self.leased.set(0);
         self.paused.set(0);
+        self.limited.set(0);
         self.parked.set(0);
         self.oldest.set(0.0);
         self.owned.set(0);
@@ -161,8 +174,9 @@ mod tests {
             });
             gauges.collect::<Vec<_>>()
         };
-        let named = |[oldest, owned, parked, paused, ready, leased]: [f64; 6]| {
+        let named = |[limited, oldest, owned, parked, paused, ready, leased]: [f64; 7]| {
             [
+                ("tidemill_dispatch_limited_jobs", limited),
                 ("tidemill_dispatch_oldest_ready_age_seconds", oldest),
                 ("tidemill_dispatch_owned", owned),
                 ("tidemill_dispatch_parked_jobs", parked),
@@ -176,13 +190,14 @@ mod tests {
             ready: 3,
             leased: 4,
             paused: 6,
+            limited: 7,
             parked: 5,
             oldest_ready: Some(Micros(1_000_000)),
             read_to: 1,
         };
         metrics.counts(&counts, Micros(3_500_000));
-        assert_eq!(values(), named([2.5, 1.0, 5.0, 6.0, 3.0, 4.0]));
+        assert_eq!(values(), named([7.0, 2.5, 1.0, 5.0, 6.0, 3.0, 4.0]));
         metrics.lost();
-        assert_eq!(values(), named([0.0; 6]));
+        assert_eq!(values(), named([0.0; 7]));
     }
 }

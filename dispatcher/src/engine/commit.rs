@@ -172,6 +172,7 @@ impl Engine {
         for (((lease, said), item), answer) in unit.said.iter().zip(&unit.cold.finish).zip(&cold.finish) {
             match answer {
                 FinishAnswer::Plain(Answer::Ok) => {
+                    self.window.end_lent(*lease);
                     self.finished.remember(*lease, said.finishes());
                     self.tally.count_finished(said.finishes());
                     if said.is_final() {
@@ -180,12 +181,14 @@ impl Engine {
                     }
                 }
                 FinishAnswer::Plain(Answer::Cancelled) => {
+                    self.window.end_lent(*lease);
                     self.finished.remember(*lease, Finished::Resolved(Resolution::Cancelled));
                     self.progress.forget(item.lease.job);
                     self.cancels.ended(item.lease.job);
                 }
                 FinishAnswer::Plain(_) => {}
                 FinishAnswer::Replaced { ids } => {
+                    self.window.end_lent(*lease);
                     self.finished.remember_children(*lease, Children::new(ids.clone()));
                     self.tally.count_finished(said.finishes());
                     self.progress.forget(item.lease.job);
@@ -200,7 +203,7 @@ impl Engine {
             self.cancels.pruned(pruned);
         }
         for (item, count) in unit.cold.unpark.iter().zip(&cold.unpark) {
-            self.unparked(&item.kind, *count);
+            self.unparked(item, *count);
         }
         // The grants first: the answer to a grab tells of leases that now have an end.
         let (mut granted, mut replaced) = (Vec::new(), Vec::new());

@@ -202,6 +202,7 @@ impl Engine {
             due: Due::After(due_ms),
             lease: None,
             over: None,
+            parked_key: None,
             holder: None,
             previous: serde_json::to_value(ended).ok(),
             job: (&seat.entry).into(),

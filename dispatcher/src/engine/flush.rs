@@ -95,6 +95,9 @@ pub(super) struct Wait {
     /// Beyond which the lease is not extended; of a job with a timeout.
     #[serde(flatten)]
     pub(super) over: Option<Over>,
+    /// Of a parked job: the key for whose limit it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parked_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) holder: Option<HolderItem>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,6 +218,9 @@ pub(super) struct Extend {
 pub(super) struct Unpark {
     #[serde(rename = "type")]
     pub(super) kind: String,
+    /// Those that are parked for the limit of this key, whatever their types.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
     pub(super) limit: usize,
     /// Not the jobs with these keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]

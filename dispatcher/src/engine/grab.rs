@@ -63,11 +63,11 @@ impl Engine {
                 });
             }
         }
-        let waits = grab.wait_ms > 0 || rest.is_some();
+        let looks_on = rest.is_some() && self.window.admits();
+        let waits = grab.wait_ms > 0 || looks_on;
         if !repeats && picked == 0 && results.is_empty() && waits {
             let answer_by = self.now.plus_ms(grab.wait_ms);
-            let deadline =
-                if rest.is_some() { answer_by.max(self.now.plus_ms(SEARCH_MS)) } else { answer_by };
+            let deadline = if looks_on { answer_by.max(self.now.plus_ms(SEARCH_MS)) } else { answer_by };
             self.polls.insert(Poll { request, grab, deadline, answer_by, scan: rest });
             self.window.watch(self.polls.is_searched());
             return;
@@ -112,8 +112,18 @@ impl Engine {
         match &grab.filter {
             None => (self.pick(unit, grab, None), None),
             Some(filter) => {
-                let found = self.search(grab, filter, Rank::FIRST);
-                (self.pick(unit, grab, Some(&found.slots)), found.rest)
+                self.window.show_held();
+                let mut from = Rank::FIRST;
+                while self.window.admits() {
+                    let found = self.search(grab, filter, from);
+                    let picked = self.pick(unit, grab, Some(&found.slots));
+                    match found.slots.first() {
+                        // It was found to wait for the limit of its key.
+                        Some(first) if picked == 0 => from = self.window.rank(*first),
+                        _ => return (picked, found.rest),
+                    }
+                }
+                (0, Some(from))
             }
         }
     }
@@ -127,10 +137,10 @@ impl Engine {
         let mut chosen = chosen.map(|slots| slots.iter());
         while leases.len() < grab.max {
             let next = match &mut chosen {
-                None => self.window.next_ready(grab.types.as_deref()),
+                None => self.window.next_leasable(grab.types.as_deref()),
                 Some(chosen) => {
                     let window = &mut self.window;
-                    chosen.find(|slot| window.take_ready(**slot)).copied()
+                    chosen.find(|slot| window.take_leasable(**slot)).copied()
                 }
             };
             let Some(slot) = next else { break };
@@ -164,6 +174,7 @@ impl Engine {
                         nonce: nonce.cast_signed(),
                     }),
                     over: seat.entry.timeout_ms.map(|timeout_ms| Over::After(timeout_ms.get())),
+                    parked_key: None,
                     holder: Some(HolderItem::from(&*grab.holder)),
                     previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
                     job: (&seat.entry).into(),
@@ -224,7 +235,9 @@ impl Engine {
         let Some(poll) = self.polls.remove(number) else { return };
         self.relief.asked(poll.grab.types.as_deref(), self.now);
         let mut unit = Unit::default();
-        self.pick(&mut unit, &poll.grab, chosen);
+        if self.pick(&mut unit, &poll.grab, chosen) == 0 {
+            return self.polls.wait_on(number, poll); // what there is waits for limits
+        }
         let kind = ReplyKind::Grab { again: Vec::new(), results: Vec::new() };
         unit.reply = Some(Reply { request: poll.request, kind });
         self.submit(unit);

@@ -26,6 +26,7 @@ impl Engine {
     pub fn streamed(&mut self, lease: &Lease, count: u64) {
         let children = Children { count, ..Children::default() };
         self.tally.completed += 1;
+        self.window.end_lent(LeaseKey { epoch: lease.epoch, number: lease.number });
         self.progress.forget(lease.job);
         self.cancels.forget(lease.job);
         self.finished.remember_children(LeaseKey { epoch: lease.epoch, number: lease.number }, children);

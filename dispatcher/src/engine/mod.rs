@@ -19,6 +19,7 @@ mod grab;
 mod heartbeat;
 mod holders;
 mod lend;
+mod limits;
 mod list;
 mod origin;
 mod pause;
@@ -52,6 +53,7 @@ pub use finished::{Children, Note};
 pub use flush::Flush;
 pub use grab::Grab;
 pub use heartbeat::Beat;
+pub use limits::LentLease;
 pub use list::{Listed, Listing};
 pub use origin::{Moved, Origin, Place};
 pub use pause::Paused;
@@ -138,6 +140,8 @@ pub struct Counts {
     pub leased: usize,
     /// Ready, and held back because they are paused.
     pub paused: usize,
+    /// Ready, and held back by limits.
+    pub limited: usize,
     /// Parked in the waiting room, until somebody asks for their types.
     pub parked: u64,
     pub oldest_ready: Option<Micros>,
@@ -198,6 +202,9 @@ impl Engine {
                 Some(children) => engine.finished.remember_children(lease, children),
                 None => engine.finished.remember(lease, how),
             }
+        }
+        for (key, count) in fold.parked_keys.drain(..) {
+            engine.window.park_key(&key, count);
         }
         engine.fold = fold;
         engine
@@ -278,6 +285,7 @@ impl Engine {
                 let end = (held.until, held.lease.number);
                 if let Some(slot) = self.window.insert(entry, State::Leased(held, extending), self.now) {
                     self.ends.push(end.0, slot, end.1, &self.window);
+                    self.window.read_lease();
                 }
                 None
             }
@@ -298,12 +306,16 @@ impl Engine {
     /// The log has been read up to where it was when the journal was folded.
     pub fn recovered(&mut self) {
         self.fold.clear();
+        if self.window.read_all() {
+            self.serve_polls();
+        }
         self.serve_early();
     }
 
     /// Lets time pass: leases end, polls run out.
     pub fn advance(&mut self, now: Micros) {
         self.now = self.now.max(now);
+        self.window.open_due(self.now);
         self.end_leases();
         self.serve_early();
         self.serve_polls();
@@ -316,12 +328,14 @@ impl Engine {
     #[must_use]
     pub fn deadline(&self) -> Option<Micros> {
         let end = self.ends.first();
-        let search = self.polls.has_unfinished().then_some(self.now);
+        let search = (self.polls.has_unfinished() && self.window.admits()).then_some(self.now);
         let relief = if self.window.len() == 0 { None } else { self.relief.look_at() };
         let call = if self.polls.is_empty() { None } else { self.relief.call_at(self.now) };
         let early = self.early.iter().map(|early| early.until).min();
         let prune = self.cancels.look_at(self.window.low_water());
-        [end, self.polls.deadline(), early, search, relief, call, prune].into_iter().flatten().min()
+        let opening = if self.polls.is_empty() { None } else { self.window.next_opening() };
+        let all = [end, self.polls.deadline(), early, search, relief, call, opening, prune];
+        all.into_iter().flatten().min()
     }
 
     fn max_attempts(&self, entry: &Entry) -> i32 {
@@ -340,9 +354,10 @@ impl Engine {
         let ready = self.window.ready();
         Counts {
             ready,
-            leased: self.window.len() - ready - self.window.held(),
+            leased: self.window.len() - ready - self.window.held() - self.window.limited(),
             paused: self.window.held(),
-            parked: self.relief.parked(),
+            limited: self.window.limited(),
+            parked: self.relief.parked() + self.window.parked_by_key(),
             oldest_ready: self.window.oldest_ready(),
             read_to: self.window.read_to(),
         }

@@ -38,8 +38,8 @@ impl Paused {
     }
 }
 
-/// The key of a job: looked for only while some are paused.
-fn key(event: &Event) -> Option<String> {
+/// The key of a job: looked for only while some are paused, or limited.
+pub(super) fn key(event: &Event) -> Option<String> {
     let options = event.extra[0].as_deref()?;
     if !options.contains("\"key\"") {
         return None;
@@ -71,6 +71,7 @@ impl Engine {
         }
         self.window.pause(paused);
         self.relief.pause_changed();
+        self.window.call_again();
         self.serve_polls();
     }
 }

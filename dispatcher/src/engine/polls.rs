@@ -88,8 +88,12 @@ impl Polls {
     }
 
     pub(super) fn insert(&mut self, poll: Poll) {
-        let number = self.next;
         self.next += 1;
+        self.wait_on(self.next - 1, poll);
+    }
+
+    /// One that was taken out goes on waiting where it was.
+    pub(super) fn wait_on(&mut self, number: u64, poll: Poll) {
         let index = if poll.grab.filter.is_some() { &mut self.searching } else { &mut self.plain };
         index.insert(number, poll.grab.types.as_deref());
         if poll.scan.is_some() {

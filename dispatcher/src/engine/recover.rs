@@ -25,6 +25,8 @@ pub struct Fold {
     pub(super) repeats: Repeats,
     /// How many jobs of which type are parked.
     pub(super) parked: Vec<(String, u64)>,
+    /// Those that are parked for the limits of their keys.
+    pub(super) parked_keys: Vec<(String, u64)>,
     pub(super) cancels: Cancels,
 }
 
@@ -59,6 +61,11 @@ impl Fold {
     /// So many jobs of a type are parked in the waiting room.
     pub fn parked(&mut self, kind: String, count: u64) {
         self.parked.push((kind, count));
+    }
+
+    /// So many jobs are parked in the waiting room for the limit of their key.
+    pub fn parked_key(&mut self, key: String, count: u64) {
+        self.parked_keys.push((key, count));
     }
 
     /// All of a key's jobs that the snapshot sees are to end.
@@ -158,6 +165,11 @@ impl Fold {
                 }
             }
         }
+    }
+
+    /// How many leases are out whose entries have not been read yet.
+    pub(super) fn leases(&self) -> u64 {
+        self.entries.values().filter(|folded| matches!(folded.last, Last::Leased(_))).count() as u64
     }
 
     /// What became of this entry, asked once, when it is read from the log.

@@ -2,6 +2,7 @@
 //! moves there with its end; ready jobs of a type that nobody asks for are parked, and come back when somebody does.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::Engine;
 use super::entry::Entry;
@@ -142,6 +143,7 @@ impl Engine {
         }
         if self.is_pressed() {
             self.park_paused(&mut unit);
+            self.park_limited(&mut unit);
             if asked_all.plus_ms(self.limits.ask_ms) <= self.now {
                 self.park_unwanted(&mut unit);
             }
@@ -157,7 +159,7 @@ impl Engine {
     }
 
     /// So much has been read beyond the mark that a successor would have to fold too much.
-    fn is_far(&self) -> bool {
+    pub(super) fn is_far(&self) -> bool {
         self.window.ahead() > 2 * self.limits.window_jobs as u64
     }
 
@@ -208,6 +210,7 @@ impl Engine {
                 nonce: held.nonce.cast_signed(),
             }),
             over: seat.entry.over_at(held.since).map(|at| Over::At(at.0)),
+            parked_key: None,
             holder: Some(HolderItem::from(&*held.holder)),
             previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
             job: (&seat.entry).into(),
@@ -224,16 +227,26 @@ impl Engine {
         let room = self.relief.chunk.saturating_sub(unit.effects.len());
         let movable = |slot: &Slot| self.window.get(*slot).is_some_and(|seat| !seat.immovable);
         let slots: Vec<Slot> = self.window.held_apart().filter(movable).take(room).collect();
+        self.park_all(unit, slots);
+    }
+
+    /// Parks as many of these entries as one flush takes.
+    pub(super) fn park_all(&mut self, unit: &mut Unit, slots: impl IntoIterator<Item = Slot>) {
         let mut bytes = 0;
         for slot in slots {
-            if bytes < CHUNK_BYTES && self.window.take_out(slot) {
-                bytes += self.park(unit, slot);
+            if unit.effects.len() >= self.relief.chunk || bytes >= CHUNK_BYTES {
+                break;
+            }
+            let key = self.window.begin_parking(slot);
+            if self.window.take_out(slot) {
+                bytes += self.park(unit, slot, key);
             }
         }
     }
 
-    /// The entry in this slot, ready and out of the order, goes on in the waiting room; its bytes.
-    fn park(&mut self, unit: &mut Unit, slot: Slot) -> usize {
+    /// The entry in this slot, ready and out of the order, goes on in the waiting room, for the limit of its key if that
+    /// is given; its bytes.
+    fn park(&mut self, unit: &mut Unit, slot: Slot, key: Option<Arc<str>>) -> usize {
         let Some(seat) = self.window.get_mut(slot) else { return 0 };
         unit.cold.wait.push(Wait {
             put: seat.entry.key.put + 1,
@@ -242,6 +255,7 @@ impl Engine {
             due: Due::Never(()),
             lease: None,
             over: None,
+            parked_key: key.map(|key| String::from(&*key)),
             holder: None,
             previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
             job: (&seat.entry).into(),
@@ -266,18 +280,20 @@ impl Engine {
             .map(str::to_owned)
             .collect();
         let room = self.relief.chunk.saturating_sub(unit.effects.len());
-        let mut bytes = 0;
-        for slot in self.window.first_read(&unwanted, room) {
-            if bytes < CHUNK_BYTES && self.window.take_ready(slot) {
-                bytes += self.park(unit, slot);
-            }
-        }
+        let slots = self.window.first_read(&unwanted, room);
+        self.park_all(unit, slots);
     }
 
     /// The entry is in the waiting room now.
     pub(super) fn moved(&mut self, slot: Slot) {
+        let lease = self.window.get(slot).and_then(|seat| Some(seat.state.lease()?.lease));
+        if let Some(lease) = lease {
+            self.window.lend(slot, lease);
+        }
+        let is_parked_by_key = self.window.end_parking(slot);
         if let Some(seat) = self.window.remove(slot)
             && let State::Moving(None::<Held>) = seat.state
+            && !is_parked_by_key
         {
             let kind = seat.entry.event.kind.clone().unwrap_or_default();
             self.relief.parked.entry(kind).or_default().count += 1;
@@ -304,18 +320,19 @@ impl Engine {
             self.relief.chunk = (slots.len() / 2).max(1);
         }
         for item in &unit.cold.unpark {
-            self.unparked(&item.kind, 1);
+            self.unparked(item, 1);
         }
     }
 
     /// Puts parked jobs of these types back into the log, a portion at a time, where the window has nothing of them.
     pub(super) fn call_back(&mut self, is_wanted: impl Fn(&str) -> bool) {
-        if self.relief.parked.is_empty() {
+        if self.relief.parked.is_empty() && !self.window.has_calls() {
             return;
         }
+        let mut unit = Unit::default();
+        self.call_back_keys(&mut unit);
         let limit = (self.limits.window_jobs / 4).clamp(1, CALL_BACK);
         let paused = self.window.paused();
-        let mut unit = Unit::default();
         for (kind, parked) in &mut self.relief.parked {
             if is_wanted(kind)
                 && !paused.holds_type(kind)
@@ -323,10 +340,11 @@ impl Engine {
                 && !parked.called
                 && parked.not_before <= self.now
                 && !self.window.has_ready(kind)
+                && !self.window.is_closed_type(kind)
             {
                 parked.called = true;
                 let without = paused.keys.iter().cloned().collect();
-                unit.cold.unpark.push(Unpark { kind: kind.clone(), limit, without });
+                unit.cold.unpark.push(Unpark { kind: kind.clone(), key: None, limit, without });
             }
         }
         if !unit.cold.unpark.is_empty() {
@@ -337,18 +355,21 @@ impl Engine {
     pub(super) fn call_back_for_polls(&mut self) {
         let kinds = self.relief.parked.keys();
         let wanted: Vec<String> = kinds.filter(|kind| self.polls.want(kind)).cloned().collect();
-        if !wanted.is_empty() {
+        if !wanted.is_empty() || self.window.has_calls() {
             self.call_back(|kind| wanted.iter().any(|wanted| wanted == kind));
         }
     }
 
     /// So many of them are in the log again.
-    pub(super) fn unparked(&mut self, kind: &str, count: u64) {
+    pub(super) fn unparked(&mut self, item: &Unpark, count: u64) {
+        if let Some(key) = &item.key {
+            return self.window.key_unparked(key, count);
+        }
         let not_before = self.now.plus_ms(ON_THE_WAY_MS);
-        let Some(parked) = self.relief.parked.get_mut(kind) else { return };
+        let Some(parked) = self.relief.parked.get_mut(&item.kind) else { return };
         if count == 0 {
             if self.window.paused().keys.is_empty() {
-                self.relief.parked.remove(kind);
+                self.relief.parked.remove(&item.kind);
             } else {
                 (parked.called, parked.is_paused) = (false, true);
             }

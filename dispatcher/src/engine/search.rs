@@ -118,24 +118,14 @@ impl Engine {
 
     /// Gives what became ready to those who search, and goes on with searches that are not finished.
     pub(super) fn serve_searches(&mut self) {
+        if !self.window.admits() {
+            return;
+        }
         let mut fresh = self.window.take_fresh();
         fresh.sort_unstable_by_key(|slot| self.window.rank(*slot));
         fresh.dedup();
         for number in self.polls.unfinished() {
-            let Some(poll) = self.polls.get(number) else { continue };
-            let (Some(from), Some(filter)) = (poll.scan, &poll.grab.filter) else { continue };
-            // What became ready where it has been goes first.
-            let passed = fresh.partition_point(|slot| self.window.rank(*slot) < from);
-            let mut slots = self.wanted(&fresh[..passed], &poll.grab, filter);
-            let found = self.search(&poll.grab, filter, from);
-            slots.extend(found.slots);
-            slots.truncate(poll.grab.max);
-            if slots.is_empty() {
-                let deadline = if found.rest.is_some() { poll.deadline } else { poll.answer_by };
-                self.polls.scanned(number, found.rest, deadline);
-            } else {
-                self.serve(number, Some(&slots));
-            }
+            self.search_on(number, &fresh);
         }
         if fresh.is_empty() || !self.polls.is_searched() {
             return;
@@ -150,6 +140,32 @@ impl Engine {
             if !slots.is_empty() {
                 self.serve(number, Some(&slots));
             }
+        }
+        if !self.window.admits() {
+            self.window.put_fresh(fresh);
+        }
+    }
+
+    /// Goes on with a search that is not finished, until it has got something or seen enough.
+    fn search_on(&mut self, number: u64, fresh: &[Slot]) {
+        while self.window.admits() {
+            let Some(poll) = self.polls.get(number) else { return };
+            let (Some(from), Some(filter)) = (poll.scan, &poll.grab.filter) else { return };
+            // What became ready where it has been goes first.
+            let passed = fresh.partition_point(|slot| self.window.rank(*slot) < from);
+            let mut slots = self.wanted(&fresh[..passed], &poll.grab, filter);
+            let found = self.search(&poll.grab, filter, from);
+            let (deadline, answer_by) = (poll.deadline, poll.answer_by);
+            let next = found.slots.first().map_or(from, |first| self.window.rank(*first));
+            slots.extend(found.slots);
+            slots.truncate(poll.grab.max);
+            if slots.is_empty() {
+                let deadline = if found.rest.is_some() { deadline } else { answer_by };
+                return self.polls.scanned(number, found.rest, deadline);
+            }
+            self.serve(number, Some(&slots));
+            // If it was not served, all of these wait for limits now.
+            self.polls.scanned(number, Some(next), deadline);
         }
     }
 

@@ -1,7 +1,14 @@
 //! The window: the entries read ahead of the low-water mark, ready ones in order, and how far the mark may move.
 
+mod called;
+mod change;
+mod gate;
 mod held;
+mod keys;
+mod lent;
+mod limited;
 mod rank;
+mod turns;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -52,6 +59,16 @@ impl State {
             State::Ready | State::Granting(_) | State::Finishing(None) | State::Moving(None) => None,
         }
     }
+
+    /// Does it count for the limits?
+    fn is_counted(&self) -> bool {
+        match self {
+            State::Granting(_) | State::Leased(..) | State::Finishing(Some(_)) | State::Moving(Some(_)) => {
+                true
+            }
+            State::Ready | State::Finishing(None) | State::Moving(None) => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -85,6 +102,8 @@ pub(super) struct Window {
     read: rank::Read,
     ready_count: usize,
     held: held::Held,
+    /// `None`: nothing is limited.
+    limited: Option<Box<limited::Limited>>,
     /// What became ready of late, kept while somebody searches.
     fresh: Option<Vec<Slot>>,
     bytes: usize,
@@ -113,8 +132,9 @@ impl Window {
         self.bytes
     }
 
+    /// How many entries could be leased now; of some of them it may turn out that their keys are at their limits.
     pub(super) fn ready(&self) -> usize {
-        self.ready_count
+        if self.admits() { self.ready_count } else { 0 }
     }
 
     /// The highest tick up to which every entry is resolved, and that committed.
@@ -218,6 +238,9 @@ impl Window {
         };
         self.seats[slot.0 as usize] = Some(seat);
         self.keys.insert(key, slot);
+        if self.limited.is_some() {
+            self.note_new(slot);
+        }
         if matches!(self.get(slot)?.state, State::Ready) {
             self.enqueue(slot);
         }
@@ -226,6 +249,9 @@ impl Window {
 
     /// Makes an entry ready again, where it stood before.
     pub(super) fn make_ready(&mut self, slot: Slot) {
+        if self.limited.is_some() {
+            self.release(slot);
+        }
         if let Some(seat) = self.get_mut(slot) {
             seat.state = State::Ready;
             self.enqueue(slot);
@@ -240,16 +266,20 @@ impl Window {
         }
         let Some(seat) = seat_of(&self.seats, slot) else { return };
         let kind = seat.entry.kind();
-        match self.ready.get_mut(kind) {
+        let (ready, count) = match self.limited.as_deref_mut().and_then(|limited| limited.aside_of(kind)) {
+            Some(aside) => aside,
+            None => (&mut self.ready, &mut self.ready_count),
+        };
+        *count += 1;
+        match ready.get_mut(kind) {
             Some(queue) if rank_of(&self.seats, queue.back()) < seat.rank => queue.push_back(slot),
             Some(queue) => {
                 let before = |other: &Slot| rank_of(&self.seats, Some(other)) < seat.rank;
                 queue.insert(queue.partition_point(before), slot);
             }
-            None => drop(self.ready.insert(kind.to_owned(), VecDeque::from([slot]))),
+            None => drop(ready.insert(kind.to_owned(), VecDeque::from([slot]))),
         }
         self.read.insert(seat.rank, slot);
-        self.ready_count += 1;
         if let Some(fresh) = &mut self.fresh {
             fresh.push(slot);
         }
@@ -259,6 +289,13 @@ impl Window {
     pub(super) fn watch(&mut self, wanted: bool) {
         if wanted != self.fresh.is_some() {
             self.fresh = wanted.then(Vec::new);
+        }
+    }
+
+    /// That was for nothing yet.
+    pub(super) fn put_fresh(&mut self, slots: Vec<Slot>) {
+        if let Some(fresh) = &mut self.fresh {
+            fresh.extend(slots);
         }
     }
 
@@ -302,17 +339,21 @@ impl Window {
         };
         let (kind, rank) = (seat.entry.kind(), seat.rank);
         let before = |other: &Slot| rank_of(&self.seats, Some(other)) < rank;
-        let Some(queue) = self.ready.get_mut(kind) else { return false };
+        let (ready, count) = match self.limited.as_deref_mut().and_then(|limited| limited.aside_of(kind)) {
+            Some(aside) => aside,
+            None => (&mut self.ready, &mut self.ready_count),
+        };
+        let Some(queue) = ready.get_mut(kind) else { return false };
         let index = queue.partition_point(before);
         if queue.get(index) != Some(&slot) {
             return false;
         }
         queue.remove(index);
         if queue.is_empty() {
-            self.ready.remove(kind);
+            ready.remove(kind);
         }
+        *count -= 1;
         self.read.remove(rank);
-        self.ready_count -= 1;
         true
     }
 
@@ -351,6 +392,9 @@ impl Window {
 
     /// Forgets a resolved entry and moves the mark as far as it can go.
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Seat> {
+        if self.limited.is_some() {
+            self.forget_note(slot);
+        }
         let seat = self.seats.get_mut(slot.0 as usize)?.take()?;
         self.free.push(slot);
         self.keys.remove(&seat.entry.key);

@@ -119,15 +119,15 @@ async fn info(state: &ApiState, route: &Route, rest: &Rest) -> Option<QueueInfo>
         settings.window = window(Some(jobs), Some(bytes));
     }
     let rates = shown.as_ref().map(|shown| shown.rates);
-    let (ready, leased, oldest_ready) = shown
-        .map(|Shown { counts, .. }| (counts.ready, counts.leased, counts.oldest_ready))
+    let (ready, limited, leased, oldest_ready) = shown
+        .map(|Shown { counts, .. }| (counts.ready, counts.limited, counts.leased, counts.oldest_ready))
         .unwrap_or_default();
     let age = oldest_ready.map(|oldest| rest.now.as_millisecond() - oldest.timestamp().as_millisecond());
     Some(QueueInfo {
         queue: queue.name.parse().ok()?,
         owner,
         ready: ready as u64,
-        limited: 0,
+        limited: limited as u64,
         leased: leased as u64 + outside.leased,
         waiting: outside.waiting,
         dead: outside.dead,

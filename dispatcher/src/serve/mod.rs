@@ -221,7 +221,10 @@ impl QueueServer {
             fold.apply(row.epoch.0, row.at.into(), records, note.unwrap_or_default());
         }
         for parked in dispatch::parked_types(&mut read, id).await.map_err(doubt)? {
-            fold.parked(parked.kind, parked.count.unsigned_abs());
+            match parked.key {
+                Some(key) => fold.parked_key(key, parked.count.unsigned_abs()),
+                None => fold.parked(parked.kind, parked.count.unsigned_abs()),
+            }
         }
         for cancellation in dispatch::cancellations(&mut read, id).await.map_err(doubt)? {
             match cancellation {
@@ -245,6 +248,10 @@ impl QueueServer {
         let paused = dispatch::paused(&mut read, id).await.map_err(doubt)?;
         engine.pause(pause(&paused.unwrap_or_default()));
         engine.advance(clock.now());
+        engine.set_limits(&queue.limits);
+        if engine.wants_lent() {
+            engine.count_lent(owned::lent(&mut read, id).await.map_err(doubt)?);
+        }
         tracing::info!(
             queue.name = %queue.name, epoch = epoch.0, low_water = low_water.0, journal_rows = folded, "queue taken over"
         );
@@ -344,7 +351,7 @@ impl QueueServer {
                 changed = self.seen.changed() => match changed {
                     Ok(()) => {
                         let seen = self.seen.borrow_and_update().clone();
-                        owned.set(settings(&seen), self.window(&seen), pause(&seen.queue.paused));
+                        owned.set(settings(&seen), self.window(&seen), pause(&seen.queue.paused), &seen.queue.limits);
                     }
                     Err(_) => self.stop.begin(),
                 },

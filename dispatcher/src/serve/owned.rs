@@ -1,10 +1,11 @@
 //! Owned: the engine of a queue this process owns, and the database work under way for it. Reading, writing and
 //! renewing go on at the same time, each on a connection of its own; the engine only ever sees them done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::time::Duration;
 
+use tidemill_common::api::QueueLimits;
 use tidemill_common::db::{Class, DbError, Session};
 use tidemill_common::failpoint;
 use tidemill_common::id::{Epoch, TickId};
@@ -18,7 +19,8 @@ use super::reader::{Piece, Portion, Position};
 use super::trust::Trust;
 use super::{Lost, Sessions};
 use crate::command::{Command, Looked, Reply, Shown};
-use crate::engine::{Answered, ColdAnswers, Engine, Flush, Paused, QueueSettings, RequestId};
+use crate::engine::record::LeaseKey;
+use crate::engine::{Answered, ColdAnswers, Engine, Flush, LentLease, Paused, QueueSettings, RequestId};
 use crate::metrics::Metrics;
 
 type Work<T> = Pin<Box<dyn Future<Output = (Session, Result<T, DbError>)> + Send>>;
@@ -43,6 +45,8 @@ pub(super) struct Owned {
     flush: Option<Work<Written>>,
     read: Option<Work<Option<Piece>>>,
     renewal: Option<(Instant, Work<()>)>,
+    /// A look at the leases of the waiting room, instead of a read.
+    survey: Option<Work<Surveyed>>,
     /// When to look for ticks again, and after how long the time after that.
     look_at: Instant,
     look_wait: Duration,
@@ -90,6 +94,7 @@ impl Owned {
             flush: None,
             read: None,
             renewal: None,
+            survey: None,
             look_at: Instant::now(),
             look_wait: LOOK.0,
             leaving: false,
@@ -98,9 +103,16 @@ impl Owned {
     }
 
     /// An administrator may have changed the queue, or its window.
-    pub(super) fn set(&mut self, settings: QueueSettings, window: (usize, usize), paused: Paused) {
+    pub(super) fn set(
+        &mut self,
+        settings: QueueSettings,
+        window: (usize, usize),
+        paused: Paused,
+        limits: &QueueLimits,
+    ) {
         self.engine.set(settings);
         self.engine.pause(paused);
+        self.engine.set_limits(limits);
         self.engine.set_window(window);
         self.least_rows = least_rows(window.0, self.read_rows);
     }
@@ -196,7 +208,10 @@ impl Owned {
         {
             self.flush = self.sessions.write.take().map(|s| write(s, self.queue_id, self.epoch, flush));
         }
-        if self.read.is_none()
+        if self.reads_nothing() {
+            self.start_survey();
+        }
+        if self.reads_nothing()
             && self.look_at <= Instant::now()
             && let Some(portion) = self.portion()
         {
@@ -225,6 +240,31 @@ impl Owned {
             });
         }
         self.deliver();
+    }
+
+    fn reads_nothing(&self) -> bool {
+        self.read.is_none() && self.survey.is_none()
+    }
+
+    /// Looks at the leases of the waiting room, if limits want to know of them.
+    fn start_survey(&mut self) {
+        let queue_id = self.queue_id;
+        if self.engine.wants_lent() {
+            self.survey = self.sessions.read.take().map(|mut session| -> Work<Surveyed> {
+                Box::pin(async move {
+                    let leases = lent(&mut session, queue_id).await;
+                    (session, leases.map(Surveyed::All))
+                })
+            });
+        } else if let Some(asked) = self.engine.survey() {
+            self.survey = self.sessions.read.take().map(|mut session| -> Work<Surveyed> {
+                Box::pin(async move {
+                    let jobs: Vec<i64> = asked.iter().map(|(job, _)| *job).collect();
+                    let there = dispatch::still_lent(&mut session, queue_id, &jobs).await;
+                    (session, there.map(|there| Surveyed::There(asked, there)))
+                })
+            });
+        }
     }
 
     /// What the next read may bring. Nothing while the window has little room: each read has a price of its own.
@@ -273,6 +313,11 @@ impl Owned {
                 self.sessions.read = Some(session);
                 self.read(piece)
             }
+            (session, surveyed) = pending(&mut self.survey) => {
+                self.survey = None;
+                self.sessions.read = Some(session);
+                self.surveyed(surveyed)
+            }
             (session, renewed) = pending_renewal(&mut self.renewal) => {
                 let asked = self.renewal.take().map_or_else(Instant::now, |(asked, _)| asked);
                 self.sessions.control = Some(session);
@@ -299,8 +344,13 @@ impl Owned {
         if let Some(deadline) = self.engine.deadline() {
             at = at.min(self.clock.instant(deadline));
         }
-        if self.read.is_none() && self.portion().is_some() {
-            at = at.min(self.look_at);
+        if self.reads_nothing() {
+            if let Some(survey_at) = self.engine.survey_at() {
+                at = at.min(self.clock.instant(survey_at));
+            }
+            if self.portion().is_some() {
+                at = at.min(self.look_at);
+            }
         }
         at
     }
@@ -329,6 +379,17 @@ impl Owned {
         }
     }
 
+    fn surveyed(&mut self, surveyed: Result<Surveyed, DbError>) -> Result<(), Lost> {
+        match surveyed.map_err(|error| Lost::from(error, "look for leases"))? {
+            Surveyed::All(leases) => self.engine.count_lent(leases),
+            Surveyed::There(asked, there) => {
+                let key = |(epoch, number)| LeaseKey { epoch, number };
+                self.engine.surveyed(&asked, &there.into_iter().map(key).collect::<HashSet<_>>());
+            }
+        }
+        Ok(())
+    }
+
     fn read(&mut self, piece: Result<Option<Piece>, DbError>) -> Result<(), Lost> {
         match piece.map_err(|error| Lost::from(error, "read"))? {
             Some(piece) => {
@@ -347,6 +408,26 @@ impl Owned {
         }
         Ok(())
     }
+}
+
+/// What a look at the leases of the waiting room found.
+enum Surveyed {
+    /// All of them.
+    All(Vec<LentLease>),
+    /// Those that were looked for, and those that are there: epochs and numbers.
+    There(Vec<(i64, LeaseKey)>, Vec<(i64, i64)>),
+}
+
+/// The leases that live in the waiting room.
+pub(super) async fn lent(session: &mut Session, queue_id: i32) -> Result<Vec<LentLease>, DbError> {
+    let leases = dispatch::lent_leases(session, queue_id).await?;
+    let lease = |dispatch::LentLease { job, epoch, number, kind, key }| LentLease {
+        job,
+        lease: LeaseKey { epoch, number },
+        kind,
+        key,
+    };
+    Ok(leases.into_iter().map(lease).collect())
 }
 
 /// Less room than this is not worth a read of its own: a quarter of the window, or what one read brings.

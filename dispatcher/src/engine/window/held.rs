@@ -12,6 +12,12 @@ pub(super) struct Held {
     slots: BTreeMap<u64, Slot>,
 }
 
+impl Held {
+    pub(super) fn paused(&self) -> &Paused {
+        &self.paused
+    }
+}
+
 impl Window {
     pub(in crate::engine) fn paused(&self) -> &Paused {
         &self.held.paused
@@ -25,6 +31,10 @@ impl Window {
     /// Takes what is paused from now on out of the order, and puts what is not any more back where it stood.
     pub(in crate::engine) fn pause(&mut self, paused: Paused) {
         self.held.paused = paused;
+        self.without_limits(Self::hold_paused);
+    }
+
+    fn hold_paused(&mut self) {
         let ready: Vec<Slot> = self.ready.values().flatten().copied().collect();
         for slot in ready {
             let Some(seat) = self.get(slot).filter(|seat| self.held.paused.holds(&seat.entry)) else {
@@ -64,12 +74,17 @@ impl Window {
         if let Some(order) = order.filter(|_| was_held) {
             self.held.slots.remove(&order);
         }
-        was_held || self.take_ready(slot)
+        let is_out = was_held || self.take_held_by_key(slot) || self.take_ready(slot);
+        if self.limited.is_some() {
+            self.depart(slot);
+        }
+        is_out
     }
 
-    /// Is this entry held back?
+    /// Is this entry held back, because it is paused or for a limit?
     pub(in crate::engine) fn is_held(&self, slot: Slot) -> bool {
-        self.get(slot).is_some_and(|seat| self.held.slots.get(&seat.rank.order) == Some(&slot))
+        self.is_limited(slot)
+            || self.get(slot).is_some_and(|seat| self.held.slots.get(&seat.rank.order) == Some(&slot))
     }
 
     /// The entries held back for their type or key, those first that were read first. None while the queue is paused as a

@@ -66,7 +66,7 @@ impl Window {
     /// An entry with a priority comes in: from now on what was read first need not be what goes first.
     pub(super) fn keep_read(&mut self) {
         if self.read.0.is_none() {
-            let ready = self.ready.values().flatten();
+            let ready = self.ready.values().chain(self.aside()).flatten();
             let by_order = ready.filter_map(|slot| Some((self.get(*slot)?.rank.order, *slot)));
             self.read = Read(Some(by_order.collect()));
         }
