@@ -19,6 +19,9 @@ pub(crate) enum CliError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Database(#[from] DbError),
+    /// The dispatcher at this address.
+    #[error("ask the dispatcher at {0}")]
+    Ask(String, #[source] reqwest::Error),
     #[error("write the output")]
     Output(#[source] io::Error),
     #[error(transparent)]
@@ -34,6 +37,7 @@ impl CliError {
             CliError::Refused(_)
             | CliError::Schema(_)
             | CliError::Database(_)
+            | CliError::Ask(..)
             | CliError::Output(_)
             | CliError::Demo(_) => ExitCode::from(1),
         }

@@ -3,7 +3,9 @@
 mod connect;
 mod consumer;
 mod demo;
+mod dispatcher;
 mod error;
+mod job;
 mod output;
 mod queue;
 mod schema;
@@ -32,6 +34,9 @@ enum Command {
     /// Look at the consumers of queues
     #[command(subcommand)]
     Consumer(consumer::Command),
+    /// Cancel jobs
+    #[command(subcommand)]
+    Job(job::Command),
     /// Run the whole pipeline on a private PostgreSQL under pgbench's load, and check every row
     Demo(demo::Options),
 }
@@ -42,6 +47,7 @@ async fn main() -> ExitCode {
         Command::Schema(command) => schema::run(command).await,
         Command::Queue(command) => queue::run(command).await,
         Command::Consumer(command) => consumer::run(command).await,
+        Command::Job(command) => job::run(command).await,
         Command::Demo(options) => Box::pin(demo::run(options)).await,
     };
     match done {
