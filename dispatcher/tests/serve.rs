@@ -3,12 +3,17 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::{Rig, complete, grab};
 use tidemill_common::api::{Answer, Outcome, PreviousEnd};
 use tidemill_common::db::Type;
+use tidemill_common::testing::wait_for;
 use tidemill_dispatcher::engine::{Answered, Grab};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 const TERM_MS: i32 = 1_000;
 
@@ -202,4 +207,56 @@ async fn a_read_may_take_longer_than_other_calls_and_does_not_cost_the_queue_its
     assert_eq!(server.grab(grab(1)).await.len(), 1);
     assert_eq!(rig.count("select epoch from tidemill.owner").await, 1, "nobody had to take it over again");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_come_while_a_flush_is_about_to_begin_share_it() {
+    const WORKERS: usize = 24;
+    let mut rig = Rig::new("{}").await;
+    rig.produce("send", WORKERS as i32).await;
+    let server = rig.server(TERM_MS).await;
+    wait_for("the jobs are read", Duration::from_secs(10), async || {
+        (server.handle.count().await.unwrap().ready == WORKERS).then_some(())
+    })
+    .await;
+
+    let ask = |_| {
+        let handle = server.handle.clone();
+        async move { handle.grab(grab(1), Vec::new()).await.unwrap() }
+    };
+    let grabbed = in_turn((0..WORKERS).map(ask)).await;
+    let finish = |answered| {
+        let Answered::Grab { jobs, .. } = answered else { panic!("not the answer to a grab: {answered:?}") };
+        let (handle, lease) = (server.handle.clone(), jobs[0].lease);
+        async move { handle.results(vec![(Some(lease), complete())]).await.unwrap() }
+    };
+    for answered in in_turn(grabbed.into_iter().map(finish)).await {
+        assert!(matches!(&answered, Answered::Results(results) if *results == [Answer::Ok]), "{answered:?}");
+    }
+    let rows = "select count(*) from tidemill.journal_1_0";
+    assert_eq!(rig.count(rows).await, 2, "one for all grabs, and one for all results");
+    server.stop().await;
+}
+
+/// Makes these requests, each of a task that is made ready by the one before it, when that has made its own. All tasks,
+/// the server's too, are on one thread: in which order they run does not depend on how long anything takes.
+async fn in_turn<F>(requests: impl Iterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let (turn, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = JoinSet::new();
+    for request in requests {
+        let (turn, waiting) = (Arc::clone(&turn), Arc::clone(&waiting));
+        tasks.spawn(async move {
+            waiting.fetch_add(1, Ordering::Relaxed);
+            let permit = turn.acquire().await.expect("nobody closes it");
+            tokio::join!(biased; request, async { drop(permit) }).0
+        });
+    }
+    while waiting.load(Ordering::Relaxed) < tasks.len() {
+        tokio::task::yield_now().await;
+    }
+    turn.add_permits(1);
+    tasks.join_all().await
 }
