@@ -9,7 +9,7 @@ use tidemill_worker::{Job, StopReason};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::peer::Peer;
+use crate::peer::{Fault, Peer};
 use crate::work::{Number, Running, builder};
 
 /// A job whose attempts may take so long.
@@ -121,5 +121,43 @@ async fn a_job_whose_time_ran_down_before_its_turn_is_given_back() {
     .await;
     assert!(!begun.lock().unwrap().contains(&200));
     gate.notify_waiters();
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_with_hardly_any_time_is_begun_all_the_same() {
+    let peer = Peer::start().await;
+    put(&peer, 1, Duration::from_millis(1));
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
+    // Its time counts from the request, which takes longer.
+    let worker = Running::start(builder(&peer).wait(Duration::ZERO).register(move |_: Job<Number>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }
+    }));
+    peer.until("begun", |_| begun.load(Ordering::SeqCst) > 0).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_grab_was_answered_too_late_is_given_back() {
+    let peer = Peer::start().await;
+    let id = put(&peer, 1, Duration::from_millis(1_200));
+    // Asked again four times: that takes a third of a second, and not a whole one.
+    for _ in 0..4 {
+        peer.fault("/v1/grab", Fault::LoseAnswer);
+    }
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
+    let worker = Running::start(builder(&peer).register(move |_: Job<Number>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }
+    }));
+    peer.until("given back, or begun", |books| {
+        books.settled.values().any(|(settled, said)| *settled == id && matches!(said, Outcome::Decline))
+            || begun.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    assert_eq!(begun.load(Ordering::SeqCst), 0);
     worker.stop().await;
 }

@@ -1,6 +1,5 @@
 //! Starting jobs, and what their handlers say.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,20 +100,28 @@ impl Lane {
     pub(super) fn decline_overdue(&mut self) {
         let now = Instant::now();
         while let Some(oldest) = self.ready.front()
-            && now >= self.overdue_at(oldest)
+            && now >= oldest.anchor + self.leases.length() / 2
         {
             if let Some(ready) = self.ready.pop_front() {
                 self.decline(&ready);
             }
         }
         self.timed &= !self.ready.is_empty();
-        if self.timed && self.ready.iter().any(|ready| now >= self.overdue_at(ready)) {
-            let waiting = std::mem::take(&mut self.ready).into_iter();
-            let (overdue, others) = waiting.partition(|ready| now >= self.overdue_at(ready));
-            self.ready = others;
-            let overdue: VecDeque<Ready> = overdue;
-            overdue.iter().for_each(|ready| self.decline(ready));
+        if !self.timed {
+            return;
         }
+        // One that could begin at once does, however little time it has: declined it would come back for ever.
+        let is_late =
+            |ready: &Ready| ready.waited && ready.task.time.is_some_and(|time| now >= time.begin_by());
+        if self.ready.iter().any(is_late) {
+            for ready in std::mem::take(&mut self.ready) {
+                match is_late(&ready) {
+                    true => self.decline(&ready),
+                    false => self.ready.push_back(ready),
+                }
+            }
+        }
+        self.ready.iter_mut().for_each(|ready| ready.waited = true);
     }
 
     fn decline(&mut self, ready: &Ready) {

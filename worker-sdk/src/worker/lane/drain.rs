@@ -69,7 +69,7 @@ impl Lane {
             drain.nudge = None;
         }
         match answer {
-            Ok(answer) => self.take_in(answer.jobs, Instant::now(), Instant::now()),
+            Ok(answer) => self.take_in(answer.jobs, Instant::now(), Instant::now(), false),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(error, "a waiting grab could not be ended");

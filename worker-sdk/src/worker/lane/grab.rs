@@ -142,8 +142,9 @@ impl Lane {
                 }
                 self.settle(results, answer.results);
                 // When the jobs were granted: of a request that may have waited it is its answer that tells.
-                let since = if wait.is_zero() || anchor < started { anchor } else { Instant::now() };
-                self.take_in(answer.jobs, anchor, since);
+                let again = anchor < started;
+                let since = if wait.is_zero() || again { anchor } else { Instant::now() };
+                self.take_in(answer.jobs, anchor, since, again);
                 self.steer.hear(answer.state);
             }
             Err(error) => {
@@ -165,9 +166,16 @@ impl Lane {
         Ok(())
     }
 
-    /// `since`: from when on the time of these attempts is counted.
-    pub(super) fn take_in(&mut self, jobs: Vec<api::GrabbedJob>, anchor: Instant, since: Instant) {
+    /// `since`: from when on the time of these attempts is counted; `again`: the first answer was lost.
+    pub(super) fn take_in(
+        &mut self,
+        jobs: Vec<api::GrabbedJob>,
+        anchor: Instant,
+        since: Instant,
+        again: bool,
+    ) {
         let usable = self.drain.is_none() && self.leases.is_trusted(anchor);
+        let now = Instant::now();
         for grabbed in jobs {
             let lease: Lease = grabbed.lease.as_str().into();
             let (stop, reports) = (Stop::default(), Reports::default());
@@ -176,10 +184,11 @@ impl Lane {
                 // Two answers to the same request, while shutting down.
                 continue;
             }
-            if usable {
+            let is_late = again && time.is_some_and(|time| now >= time.begin_by());
+            if usable && !is_late {
                 self.timed |= time.is_some();
                 let task = Task { lease, grabbed: Arc::new(grabbed), stop, reports, time };
-                self.ready.push_back(Ready { task, anchor });
+                self.ready.push_back(Ready { task, anchor, waited: false });
             } else {
                 self.tell(&lease, api::Outcome::Decline);
             }

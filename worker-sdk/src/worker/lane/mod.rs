@@ -82,6 +82,8 @@ pub(crate) struct Lane {
 struct Ready {
     task: Task,
     anchor: Instant,
+    /// It could not be started as soon as it came.
+    waited: bool,
 }
 
 impl Lane {
