@@ -22,7 +22,7 @@ async fn what_is_not_valid_is_refused_by_its_place() {
         (json!({"type": "t", "args": {"a": ["b\u{0}"]}}), "/args/a/0"),
         (json!({"type": "t", "max_attempts": 0}), "/max_attempts"),
         (json!({"type": "t", "priority": 1_001}), "/priority"),
-        (json!({"jobs": [{"type": "t", "priority": -1_000}, {"type": "t", "priority": -1_001}]}), "/jobs/1/priority"),
+        (json!({"jobs": [{"type": "t"}, {"type": "t", "priority": -1_001}]}), "/jobs/1/priority"),
         (json!({"type": "t", "priority": 1.5}), "/priority"),
         (json!({"type": "t", "cancel_key": "x"}), "/cancel_key"),
         (json!({"type": "t", "timeout_ms": 0}), "/timeout_ms"),
@@ -42,8 +42,7 @@ async fn what_is_not_valid_is_refused_by_its_place() {
         bad[field] = value;
         node.post("/v1/grab", bad).await.fault(&format!("/{field}"));
     }
-    let replace =
-        json!({"results": [{"lease": "l", "outcome": "replace", "jobs": [{"type": "t", "priority": 1_001}]}]});
+    let replace = json!({"results": [{"lease": "l", "outcome": "replace", "jobs": [{"type": "t", "priority": 1_001}]}]});
     node.post("/v1/results", replace).await.fault("/results/0/jobs/0/priority");
     for query in ["limit=0", "limit=1001", "limit=x", "cursor=x", "colour=red"] {
         node.get(&format!("/v1/queues/mail/dead?{query}")).await.problem(400, "invalid-request");
