@@ -41,7 +41,7 @@ impl Validate for HeartbeatRequest {
 pub struct HeartbeatItem {
     /// The token that came with the job.
     pub lease: String,
-    /// From now, by database time; absent: by the lease of the queue.
+    /// From now, by database time, but no further than the job's timeout; absent: by the lease of the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extend_ms: Option<u64>,
     /// How far the job is. The queue's owner remembers the last report of an unfinished job, in memory only.
