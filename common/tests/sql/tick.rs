@@ -399,3 +399,23 @@ async fn one_ticker_has_the_term() {
     run(&client, "update tidemill.ticker_term set until = until + interval '1 day'").await;
     assert_eq!(one::<Option<i64>>(&client, &hold(b, 60_000)).await, Some(4));
 }
+
+/// A ticker's session plans once. With two ticks, a scan of the table is what the planner would take, for good.
+#[tokio::test]
+async fn a_pass_finds_the_last_tick_without_reading_all() {
+    let (_db, client) = database().await;
+    queue(&client).await;
+    run(&client, "analyze pgq.tick; set plan_cache_mode = force_generic_plan").await;
+    run(&client, "select * from tidemill.tick_look(); select * from tidemill.tick_pass()").await;
+    for sql in [
+        "select pgq.insert_event('q', 't', 'd'); select * from tidemill.tick_pass()",
+        "select * from tidemill.tick_look()",
+        "select * from tidemill.tick_pass()",
+    ] {
+        // Counted as long as the transaction lasts.
+        run(&client, &format!("begin; {sql}")).await;
+        let scans = "select seq_scan from pg_stat_xact_all_tables where relid = 'pgq.tick'::regclass";
+        assert_eq!(one::<i64>(&client, scans).await, 0, "{sql}");
+        run(&client, "commit").await;
+    }
+}

@@ -10,6 +10,7 @@ create or replace function tidemill.cut_tick(i_queue_id integer, i_event_seq big
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 declare
     v_cap  bigint;

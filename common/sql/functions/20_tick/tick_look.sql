@@ -26,6 +26,7 @@ create or replace function tidemill.tick_look(
     out doorbell boolean, out tick_ms double precision, out promote_ms double precision, out maintain_ms double precision)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 declare
     q          record;

@@ -6,10 +6,14 @@
 -- queue_ticker_idle_period. PgQ's max_count and max_lag do not delay it: the pace of the calls does. PgQ's doubling
 -- gaps before an idle queue has its full period are pgq.ticker's only: there they bring in stragglers, here
 -- has_straggler does.
+--
+-- A session plans it once, perhaps while there are few ticks and statistics say so: hence the setting, here and in
+-- tick_look and cut_tick. Without it, every pass read all ticks until an ANALYZE came.
 create or replace function tidemill.tick_pass()
 returns table (queue_name text, tick_id bigint, new_events bigint, problem text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
