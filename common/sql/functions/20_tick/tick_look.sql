@@ -27,6 +27,7 @@ create or replace function tidemill.tick_look(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     q          record;

@@ -7,13 +7,14 @@
 -- gaps before an idle queue has its full period are pgq.ticker's only: there they bring in stragglers, here
 -- has_straggler does.
 --
--- A session plans it once, perhaps while there are few ticks and statistics say so: hence the setting, here and in
+-- A session plans it once, perhaps while there are few ticks and statistics say so: hence the settings, here and in
 -- tick_look and cut_tick. Without it, every pass read all ticks until an ANALYZE came.
 create or replace function tidemill.tick_pass()
 returns table (queue_name text, tick_id bigint, new_events bigint, problem text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
