@@ -1,5 +1,5 @@
-//! Inserts: a thousand jobs a statement, against a plain `insert … select` of the same jobs; and events, against PgQ, and
-//! with a doorbell.
+//! Inserts: a thousand jobs a statement, against a plain `insert … select` of the same jobs; and events, with a
+//! doorbell, and against PgQ.
 
 mod doorbell;
 mod events;
@@ -24,6 +24,6 @@ pub(crate) async fn run(jobs: u64, rounds: usize) -> Result<()> {
         table.push(meter.stop(&mut rig.session, jobs).await?);
     }
     report("insert, 1000 a statement", &Cost::sum(&queue), "plain table with one index", &Cost::sum(&table));
-    events::run(rounds).await?;
-    doorbell::run(rounds).await
+    doorbell::run(rounds).await?;
+    events::run(rounds).await
 }
