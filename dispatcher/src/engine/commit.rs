@@ -217,7 +217,7 @@ impl Engine {
                 Effect::Resolve { slot, how } => self.resolved(slot, how),
                 Effect::Release { slot } => self.released(slot, at),
                 Effect::Extend { slot, ms } => self.extended(slot, at.plus_ms(ms)),
-                Effect::Move { slot } => self.moved(slot),
+                Effect::Move { slot, key } => self.moved(slot, key.as_deref()),
             }
         }
         let Some(Reply { request, kind }) = unit.reply else { return };
@@ -264,6 +264,10 @@ impl Engine {
     }
 
     fn begin_loan(&mut self, slot: Slot, until: Micros) -> Option<Granted> {
+        if let State::Granting(held) = &self.window.get(slot)?.state {
+            let lease = held.lease;
+            self.window.lend(slot, lease);
+        }
         let seat = self.window.remove(slot)?;
         let State::Granting(mut held) = seat.state else { return None };
         held.until = until;

@@ -1,5 +1,7 @@
 //! What one flush carries: records for the journal, and what enters or leaves the waiting room with them.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidemill_common::api::{JobOptions, NewJob};
@@ -301,8 +303,8 @@ pub(super) enum Effect {
     Release { slot: Slot },
     /// The lease lasts longer.
     Extend { slot: Slot, ms: u64 },
-    /// The entry goes on in the waiting room, with its lease or parked.
-    Move { slot: Slot },
+    /// The entry goes on in the waiting room, with its lease or parked, and if for the limit of its key, for which.
+    Move { slot: Slot, key: Option<Arc<str>> },
 }
 
 /// Records and effects that stand or fall together: one request, or one thing the engine does by itself.

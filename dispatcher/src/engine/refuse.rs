@@ -38,7 +38,7 @@ impl Engine {
             | Effect::Resolve { slot, .. }
             | Effect::Release { slot }
             | Effect::Extend { slot, .. }
-            | Effect::Move { slot }) = effect;
+            | Effect::Move { slot, .. }) = effect;
             let is_cancelled = matches!(effect, Effect::Resolve { how: Resolution::Cancelled, .. });
             let Some(seat) = self.window.get_mut(slot) else { continue };
             match &mut seat.state {

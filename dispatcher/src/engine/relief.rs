@@ -216,7 +216,7 @@ impl Engine {
             job: (&seat.entry).into(),
         });
         unit.resolve(Resolution::Lent, seat.entry.key, held.lease);
-        unit.effects.push(Effect::Move { slot });
+        unit.effects.push(Effect::Move { slot, key: None });
         let job = seat.entry.key.job;
         seat.state = State::Moving(Some(held));
         self.cancel_there(unit, job);
@@ -237,7 +237,7 @@ impl Engine {
             if unit.effects.len() >= self.relief.chunk || bytes >= CHUNK_BYTES {
                 break;
             }
-            let key = self.window.begin_parking(slot);
+            let key = self.window.held_for(slot);
             if self.window.take_out(slot) {
                 bytes += self.park(unit, slot, key);
             }
@@ -255,13 +255,13 @@ impl Engine {
             due: Due::Never(()),
             lease: None,
             over: None,
-            parked_key: key.map(|key| String::from(&*key)),
+            parked_key: key.as_deref().map(str::to_owned),
             holder: None,
             previous: seat.entry.previous.as_ref().and_then(|p| serde_json::to_value(p).ok()),
             job: (&seat.entry).into(),
         });
         unit.resolve(Resolution::Parked, seat.entry.key, LeaseKey { epoch: self.epoch, number: 0 });
-        unit.effects.push(Effect::Move { slot });
+        unit.effects.push(Effect::Move { slot, key });
         seat.state = State::Moving(None);
         seat.entry.event.weight()
     }
@@ -284,19 +284,19 @@ impl Engine {
         self.park_all(unit, slots);
     }
 
-    /// The entry is in the waiting room now.
-    pub(super) fn moved(&mut self, slot: Slot) {
+    /// The entry is in the waiting room now; parked for the limit of its key, if that is given.
+    pub(super) fn moved(&mut self, slot: Slot, key: Option<&str>) {
         let lease = self.window.get(slot).and_then(|seat| Some(seat.state.lease()?.lease));
         if let Some(lease) = lease {
             self.window.lend(slot, lease);
         }
-        let is_parked_by_key = self.window.end_parking(slot);
         if let Some(seat) = self.window.remove(slot)
             && let State::Moving(None::<Held>) = seat.state
-            && !is_parked_by_key
         {
-            let kind = seat.entry.event.kind.clone().unwrap_or_default();
-            self.relief.parked.entry(kind).or_default().count += 1;
+            match key {
+                Some(key) => self.window.park_key(key, 1),
+                None => self.relief.parked.entry(seat.entry.kind().to_owned()).or_default().count += 1,
+            }
         }
         self.relief.moving = false;
         self.relief.look_at = self.now;
@@ -306,7 +306,7 @@ impl Engine {
     /// The database refused the unit: if it moves entries, they are tried again in smaller portions.
     pub(super) fn relief_refused(&mut self, unit: &Unit) {
         let moves = unit.effects.iter().filter_map(|effect| match effect {
-            Effect::Move { slot } => Some(*slot),
+            Effect::Move { slot, .. } => Some(*slot),
             _ => None,
         });
         let slots: Vec<Slot> = moves.collect();

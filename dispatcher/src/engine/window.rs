@@ -1,5 +1,7 @@
 //! The window: the entries read ahead of the low-water mark, ready ones in order, and how far the mark may move.
 
+#[cfg(test)]
+mod audit;
 mod called;
 mod change;
 mod gate;

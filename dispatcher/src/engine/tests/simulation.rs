@@ -13,7 +13,7 @@ const SEEDS: u64 = 10_000;
 /// For the long test, run by hand.
 const MANY_SEEDS: u64 = 50_000;
 /// Seeds a mutant must be noticed within.
-const MUTANT_SEEDS: u64 = 400;
+const MUTANT_SEEDS: u64 = 1_000;
 /// What must have happened so often in all runs together.
 const OFTEN: u64 = 20;
 const EVENTS: &[&str] = &[
@@ -28,8 +28,10 @@ const EVENTS: &[&str] = &[
     "handler told to stop",
     "heartbeat unavailable",
     "job found by a search",
+    "job limited",
     "job overtook another",
     "job parked",
+    "job parked by its key",
     "job replaced",
     "job replaced already",
     "job replaced by a stream",
@@ -40,7 +42,11 @@ const EVENTS: &[&str] = &[
     "lease granted",
     "lease moved",
     "lease repeated",
+    "lent lease found gone",
+    "lent leases counted",
+    "limits changed",
     "parked jobs called back",
+    "parked key called back",
     "queue taken over",
     "result already",
     "result cancelled",
@@ -95,10 +101,19 @@ fn happen(world: &mut World, step: usize) -> Checked {
         215..260 => {
             let process = world.rng.random_range(0..PROCESSES);
             world.take_over(process)?;
+            // Somebody asks before it has read what is leased.
+            if world.is_limited
+                && dice % 2 == 0
+                && let Some(last) = world.last_owner()
+            {
+                world.read(last, 1)?;
+                world.grab(last, false)?;
+            }
         }
         260..300 => world.begin_work(),
         300..312 => world.end_work(dice % 3 != 0)?,
         312..330 => world.end_stream()?,
+        332..337 if world.is_limited => world.limit(false)?,
         330..335 => {
             let wanted = [Some("a"), Some("b"), Some("queue"), None, None][world.rng.random_range(0..5)];
             world.pause(wanted)?;
@@ -145,6 +160,11 @@ fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
         }
         680..780 => world.grab(index, false),
         780..870 => world.results(index),
+        870..890 | 930..950 if world.is_limited => {
+            world.look_at_clock(index)?;
+            world.begin_survey(index);
+            if dice % 2 == 0 { world.end_survey(index) } else { Ok(()) }
+        }
         870..920 => world.heartbeat(index),
         920..930 => {
             world.hang_up(index);
@@ -167,6 +187,9 @@ fn come_to_rest(world: &mut World) -> Checked {
     let stays = world.rng.random_bool(0.5);
     world.retire(stays);
     world.pause(None)?;
+    if world.is_limited && world.rng.random_bool(0.3) {
+        world.limit(true)?;
+    }
     for _ in 0..100 {
         let commit = world.rng.random_bool(0.5);
         world.end_limbo(commit)?;
@@ -200,6 +223,8 @@ fn serve(world: &mut World) -> Checked {
     }
     world.look_at_clock(0)?;
     while world.read(0, 5)? {}
+    world.begin_survey(0);
+    world.end_survey(0)?;
     world.grab(0, true)?;
     settle(world)?;
     world.complete_all(0)?;

@@ -61,25 +61,12 @@ impl Window {
         held.chain(aside).filter(|slot| self.get(*slot).is_some_and(|seat| !seat.immovable)).collect()
     }
 
-    /// The entry in this slot is about to be parked: the key for whose limit it is, and by which it comes back then.
-    pub(in crate::engine) fn begin_parking(&mut self, slot: Slot) -> Option<Arc<str>> {
-        let limited = self.limited.as_deref_mut()?;
+    /// The key for whose limit this entry is held back.
+    pub(in crate::engine) fn held_for(&self, slot: Slot) -> Option<Arc<str>> {
+        let limited = self.limited.as_deref()?;
         let note = limited.noted(slot);
         let (true, Tag::Key(no)) = (note.is_held, note.key) else { return None };
-        limited.note(slot).is_parked = true;
         limited.keys.get(no).map(|key| Arc::clone(&key.name))
-    }
-
-    /// The entry in this slot is in the waiting room; false if it is not parked for the limit of its key.
-    pub(in crate::engine) fn end_parking(&mut self, slot: Slot) -> bool {
-        let Some(limited) = self.limited.as_deref_mut() else { return false };
-        let note = limited.noted(slot);
-        let (true, Tag::Key(no)) = (note.is_parked, note.key) else { return false };
-        limited.parked += 1;
-        if let Some(key) = limited.keys.get_mut(no) {
-            key.parked += 1;
-        }
-        true
     }
 
     pub(in crate::engine) fn has_calls(&self) -> bool {

@@ -81,6 +81,12 @@ impl Window {
         is_out
     }
 
+    /// Is this entry held back because it is paused?
+    #[cfg(test)]
+    pub(super) fn held_by_pause(&self, slot: Slot) -> Option<Slot> {
+        self.held.slots.values().find(|held| **held == slot).copied()
+    }
+
     /// Is this entry held back, because it is paused or for a limit?
     pub(in crate::engine) fn is_held(&self, slot: Slot) -> bool {
         self.is_limited(slot)

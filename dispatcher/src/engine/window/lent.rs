@@ -63,8 +63,13 @@ impl Window {
     /// When to look which of the lent leases are still there; `None`: that would change nothing.
     pub(in crate::engine) fn survey_at(&self) -> Option<Micros> {
         let limited = self.limited.as_ref()?;
-        let is_worth = self.limited() > 0 || limited.parked > 0 || limited.lent.len() > SURVEY;
-        (is_worth && !limited.lent.is_empty()).then_some(limited.survey_at)
+        if limited.lent.is_empty() {
+            return None;
+        }
+        // Parked jobs wait for their gates, too.
+        let is_closed = limited.queue.is_closed() || limited.types.iter().any(|(_, gate)| gate.is_closed());
+        let holds = is_closed || limited.held_count > 0 || limited.parked > 0;
+        (holds || limited.lent.len() > SURVEY).then_some(limited.survey_at)
     }
 
     /// The leases to look for now, and their jobs.

@@ -52,8 +52,6 @@ pub(super) struct Note {
     /// It is counted.
     pub(super) is_claimed: bool,
     pub(super) is_held: bool,
-    /// It is on its way into the waiting room for the limit of its key.
-    pub(super) is_parked: bool,
 }
 
 /// The key of an entry, once somebody had to look for it.
@@ -143,8 +141,12 @@ impl Limited {
     }
 
     pub(super) fn key_no(&mut self, name: &str) -> KeyNo {
-        let (limit, since) = (self.limits.key.as_ref(), self.since);
-        self.keys.of_name(name, || Gate::new(limit, since))
+        let (limit, since, others, now) = (self.limits.key.as_ref(), self.since, self.others(), self.now);
+        self.keys.of_name(name, || {
+            let mut gate = Gate::new(limit, since);
+            gate.look(others, now);
+            gate
+        })
     }
 
     /// The key of an entry of the window, if keys are limited.

@@ -112,9 +112,7 @@ impl Window {
     pub(super) fn release(&mut self, slot: Slot) {
         let Some(limited) = self.limited.as_deref_mut() else { return };
         let Some(seat) = seat_of(&self.seats, slot) else { return };
-        let note = limited.note(slot);
-        note.is_parked = false;
-        if !std::mem::take(&mut note.is_claimed) {
+        if !std::mem::take(&mut limited.note(slot).is_claimed) {
             return;
         }
         let kind = seat.entry.kind().to_owned();

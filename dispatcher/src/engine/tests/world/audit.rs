@@ -140,7 +140,10 @@ impl World {
     pub(in crate::engine::tests) fn check_empty(&self, index: usize) -> Checked {
         let engine = &self.owners[index].engine;
         let counts = engine.counts();
-        require!((counts.ready, counts.leased) == (0, 0), "at the end the window holds {counts:?}");
+        require!(
+            (counts.ready, counts.leased, counts.limited) == (0, 0, 0),
+            "at the end the window holds {counts:?}"
+        );
         let room = (self.limits.window_jobs, self.limits.window_bytes);
         require!(engine.room() == room, "at the end the window has room for {:?}", engine.room());
         let (mark, last) = (self.db.low_water, self.db.last_tick());

@@ -65,10 +65,20 @@ pub(in crate::engine::tests) enum Broken {
     PriorityIgnored,
     /// A higher priority goes later.
     PriorityInverted,
+    /// A new owner does not count the leases of the waiting room.
+    LentForgotten,
+    /// A new owner does not count the leases of entries that it has not read.
+    UnreadForgotten,
+    /// Leases of the waiting room are taken for ended.
+    SurveyBlind,
+    /// A lease is not counted from when it is picked.
+    GrantNotCounted,
+    /// A lease that ends by its time is counted for ever.
+    EndNotCounted,
 }
 
 impl Broken {
-    pub(in crate::engine::tests) const ALL: [Self; 31] = [
+    pub(in crate::engine::tests) const ALL: [Self; 36] = [
         Self::FenceNotChecked,
         Self::TakeoverDoesNotWait,
         Self::FoldByJobId,
@@ -100,5 +110,10 @@ impl Broken {
         Self::MovedTimeoutForgotten,
         Self::PriorityIgnored,
         Self::PriorityInverted,
+        Self::LentForgotten,
+        Self::UnreadForgotten,
+        Self::SurveyBlind,
+        Self::GrantNotCounted,
+        Self::EndNotCounted,
     ];
 }

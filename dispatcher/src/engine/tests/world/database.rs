@@ -365,6 +365,9 @@ impl Database {
             for (kind, count) in self.parked_types() {
                 fold.parked(kind, count);
             }
+            for (key, count) in self.parked_keys() {
+                fold.parked_key(key, count);
+            }
         }
         self.read_cancellations(&mut fold)?;
         Ok(fold)

@@ -5,6 +5,7 @@ mod audit;
 mod broken;
 mod cancel;
 mod database;
+mod limits;
 mod order;
 mod owner;
 mod truth;
@@ -77,6 +78,8 @@ pub(super) struct World {
     paused: Paused,
     /// Do jobs have priorities here?
     is_ranked: bool,
+    /// Jobs have keys, and there are limits now and then.
+    pub(super) is_limited: bool,
     priorities: HashMap<i64, i64>,
     trace: Option<Vec<String>>,
 }
@@ -132,6 +135,7 @@ impl World {
             seen: Seen::new(),
             paused: Paused::default(),
             is_ranked: seed % 3 == 2,
+            is_limited: seed % 5 < 3,
             priorities: HashMap::new(),
             trace: traced.then(Vec::new),
         }
@@ -143,6 +147,9 @@ impl World {
             self.produce(None);
         }
         self.tick();
+        if self.is_limited && self.rng.random_bool(0.5) {
+            self.first_limits();
+        }
     }
 
     pub(super) fn trace(self) -> Vec<String> {
@@ -167,6 +174,11 @@ impl World {
     /// Any of the processes that believe to own the queue.
     pub(super) fn any_owner(&mut self) -> Option<usize> {
         (!self.owners.is_empty()).then(|| self.rng.random_range(0..self.owners.len()))
+    }
+
+    /// The one that took the queue over last.
+    pub(super) fn last_owner(&self) -> Option<usize> {
+        self.owners.len().checked_sub(1)
     }
 
     /// An administrator pauses a type or the queue, or takes it back: every owner hears of it, and those that come.
@@ -202,7 +214,9 @@ impl World {
             (None, 3) => r#","timeout_ms":"soon""#.to_owned(),
             (None, _) => String::new(),
         };
-        let more = format!("{cancel}{unique}{timeout}");
+        let group = (self.is_limited && job % 7 < 5).then_some(["x", "y"][usize::from(job % 2 == 0)]);
+        let key = group.map_or(String::new(), |key| format!(r#","key":"{key}""#));
+        let more = format!("{cancel}{unique}{timeout}{key}");
         event.extra[0] = match (own, job % 3) {
             (Some(own), key) => Some(format!(r#"{{"max_attempts":{own},"coalesce_key":"k{key}"{more}}}"#)),
             (None, 0) if more.is_empty() => None,
@@ -233,6 +247,7 @@ impl World {
             }
         }
         self.truth.keyed(job, cancel_key);
+        self.truth.of_kind(job, kind, group);
         self.truth.timed(job, timeout_ms);
     }
 
@@ -302,6 +317,7 @@ impl World {
         let mut engine = Engine::new(IDS, epoch, self.settings, self.limits, low_water, fold, rng);
         engine.pause(self.paused.clone());
         engine.advance(self.db.now);
+        self.tell_limits(epoch, &mut engine);
         let lag = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(0..100) };
         self.owners.push(Owner::new(process, epoch, engine, low_water, lag));
         self.note(|| format!("process {process} takes over, epoch {epoch}, low-water {low_water}"));
@@ -404,13 +420,17 @@ impl World {
         }
         for item in write.cold["wait"].as_array().into_iter().flatten() {
             if item["kind"] == "parked" {
-                self.saw("job parked");
+                self.saw(if item["parked_key"].is_string() { "job parked by its key" } else { "job parked" });
             } else if item.get("due").is_some() {
                 self.saw("lease moved");
             }
         }
-        if write.cold.get("unpark").is_some() {
-            self.saw("parked jobs called back");
+        for item in write.cold["unpark"].as_array().into_iter().flatten() {
+            self.saw(if item["key"].is_string() {
+                "parked key called back"
+            } else {
+                "parked jobs called back"
+            });
         }
     }
 

@@ -42,7 +42,11 @@ impl World {
             let Some(asked) = owner.asked_of(unit) else { continue };
             let taken = owner.new_leases(unit);
             let left: Vec<_> = owner.allowed(asked).collect();
-            let of = |seat: &&Seat| (self.rank(owner, seat), seat.entry.key);
+            // Of those that limits left behind, some may have been hurried after the others were leased.
+            let of = |seat: &&Seat| match self.is_limited {
+                true => (self.own_rank(owner, seat), seat.entry.key),
+                false => (self.rank(owner, seat), seat.entry.key),
+            };
             let Some(first_left) = left.iter().map(of).min_by_key(|(rank, _)| *rank) else { continue };
             for seat in taken {
                 let rank = self.rank(owner, seat);
@@ -63,10 +67,13 @@ impl World {
 
     /// What the engine should go by: the time of reading, a minute earlier for each point, then the order.
     fn rank(&self, owner: &Owner, seat: &Seat) -> (i64, u64) {
+        let (at, order) = self.own_rank(owner, seat);
+        (if seat.rank.is_late() { i64::MIN } else { at }, order)
+    }
+
+    /// The same, as if it had not been hurried.
+    fn own_rank(&self, owner: &Owner, seat: &Seat) -> (i64, u64) {
         let (at, order) = owner.read.get(&seat.entry.key).copied().unwrap_or((Micros(i64::MAX), u64::MAX));
-        if seat.rank.is_late() {
-            return (i64::MIN, order);
-        }
         let priority = self.priorities.get(&seat.entry.key.job).copied().unwrap_or(0);
         (at.0 - priority * MINUTE, order)
     }

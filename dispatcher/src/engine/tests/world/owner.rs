@@ -10,6 +10,7 @@ use tidemill_common::lease::Lease;
 use uuid::Uuid;
 
 use super::database::{Database, Mark, Write};
+use super::limits::Survey;
 use super::order;
 use crate::engine::record::EntryKey;
 use crate::engine::{Beat, Engine, Filter, Grab, LogRow, Micros, RequestId};
@@ -58,6 +59,7 @@ pub(in crate::engine::tests) struct Owner {
     pub(super) checked: i64,
     /// Milliseconds its clock is behind the database's.
     lag: u64,
+    pub(super) survey: Option<Survey>,
 }
 
 impl Owner {
@@ -70,7 +72,19 @@ impl Owner {
     ) -> Self {
         let (partial, flush, asked) = (None, None, HashMap::new());
         let (read, checked) = (HashMap::new(), 1);
-        Self { process, epoch, engine, position: low_water, partial, flush, asked, read, checked, lag }
+        Self {
+            process,
+            epoch,
+            engine,
+            position: low_water,
+            partial,
+            flush,
+            asked,
+            read,
+            checked,
+            lag,
+            survey: None,
+        }
     }
 
     /// Looks at its clock, which is never ahead of the database's.

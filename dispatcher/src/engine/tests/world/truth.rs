@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tidemill_common::api::{Answer, Outcome};
 use tidemill_common::lease::Lease;
 
+use super::limits::InForce;
 use crate::engine::record::{EntryKey, LeaseKey, Record, Resolution};
 use crate::engine::{Children, Extended, Granted, Micros, Target};
 
@@ -48,6 +49,9 @@ pub(in crate::engine::tests) struct Job {
     /// The jobs that exist instead.
     children: Option<Vec<i64>>,
     pub(in crate::engine::tests) key: Option<i64>,
+    /// Its type, and the key that limits go by.
+    pub(super) kind: String,
+    pub(super) group: Option<String>,
     /// How long an attempt may take.
     pub(in crate::engine::tests) timeout_ms: Option<u64>,
     /// When it was produced, counted in produced jobs and calls.
@@ -92,6 +96,13 @@ impl From<&Outcome> for Said {
     }
 }
 
+impl Held {
+    /// Does it keep others out at this time?
+    pub(super) fn is_live(&self, at: Micros) -> bool {
+        self.open && self.until.max(self.promised) > at
+    }
+}
+
 #[derive(Debug, Default)]
 pub(in crate::engine::tests) struct Truth {
     pub(in crate::engine::tests) jobs: BTreeMap<i64, Job>,
@@ -105,6 +116,7 @@ pub(in crate::engine::tests) struct Truth {
     /// Cancellations that were ever asked for: which jobs, when, and when answered.
     calls: Vec<(Target, u64, Option<u64>)>,
     clock: u64,
+    pub(super) in_force: InForce,
 }
 
 impl Truth {
@@ -119,11 +131,20 @@ impl Truth {
             effects: 0,
             children: None,
             key: None,
+            kind: String::new(),
+            group: None,
             timeout_ms: None,
             born: self.clock,
             barred: false,
         };
         self.jobs.insert(job, new);
+    }
+
+    /// The job is of this type, and limited by this key.
+    pub(in crate::engine::tests) fn of_kind(&mut self, job: i64, kind: &str, group: Option<&str>) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            (job.kind, job.group) = (kind.to_owned(), group.map(str::to_owned));
+        }
     }
 
     /// The job carries this key.
@@ -316,7 +337,8 @@ impl Truth {
         job.leases += 1;
         let over_at = job.timeout_ms.map_or(Micros(i64::MAX), |ms| at.plus_ms(ms));
         job.newest = Some(Held { key, until, over_at, promised: Micros(0), open: true });
-        self.check_end(entry.job, key, until)
+        self.check_end(entry.job, key, until)?;
+        self.check_limits(entry.job, key, at)
     }
 
     /// A lease ends later, by the journal or in the waiting room, but within the time of the attempt.

@@ -9,7 +9,7 @@ use super::broken::Broken;
 use super::database::{Database, SUB, Write};
 use super::truth::{Checked, Place, Said, Truth, Violation, require};
 use crate::engine::record::LeaseKey;
-use crate::engine::{Event, LogRow, Micros};
+use crate::engine::{Event, LentLease, LogRow, Micros};
 
 #[derive(Debug, Clone)]
 pub(in crate::engine::tests) struct Waiting {
@@ -19,6 +19,8 @@ pub(in crate::engine::tests) struct Waiting {
     /// Beyond which the lease is not extended.
     over_at: Micros,
     parked: bool,
+    /// The key for whose limit it is parked.
+    parked_key: Option<String>,
     pub(super) lease: Option<(LeaseKey, i64)>,
     holder: Value,
     previous: Value,
@@ -77,6 +79,7 @@ impl Database {
             due,
             over_at: Micros(i64::MAX),
             parked: false,
+            parked_key: None,
             lease: None,
             holder: Value::Null,
             previous: Value::Null,
@@ -174,6 +177,7 @@ impl Database {
             due,
             over_at,
             parked,
+            parked_key: item["parked_key"].as_str().map(str::to_owned),
             lease,
             holder: item["holder"].clone(),
             previous: item["previous"].clone(),
@@ -262,10 +266,12 @@ impl Database {
             match job["options"]["delay_ms"].as_u64() {
                 None => {
                     truth.produced(id, Place::Log(0), self.max_attempts);
+                    truth.of_kind(id, job["type"].as_str().unwrap_or_default(), None);
                     self.insert(row);
                 }
                 Some(ms) => {
                     truth.produced(id, Place::Waiting(0), self.max_attempts);
+                    truth.of_kind(id, job["type"].as_str().unwrap_or_default(), None);
                     self.delay(row, self.now.plus_ms(ms));
                 }
             }
@@ -401,7 +407,12 @@ impl Database {
     /// `tidemill.unpark`, one item.
     fn unpark(&mut self, item: &Value, truth: &mut Truth) -> Checked<usize> {
         let limit = usize::try_from(int(item, "limit")?).map_err(|_| Violation(format!("{item}")))?;
-        let is_kind = |row: &Waiting| row.parked && row.event.kind.as_deref() == item["type"].as_str();
+        let is_kind = |row: &Waiting| match item["key"].as_str() {
+            Some(key) => row.parked_key.as_deref() == Some(key),
+            None => {
+                row.parked && row.parked_key.is_none() && row.event.kind.as_deref() == item["type"].as_str()
+            }
+        };
         let jobs: Vec<i64> =
             self.waiting.iter().filter(|(_, row)| is_kind(row)).map(|(job, _)| *job).take(limit).collect();
         for job in &jobs {
@@ -413,10 +424,31 @@ impl Database {
         Ok(jobs.len())
     }
 
+    /// `tidemill.lent_leases`
+    pub(super) fn lent_leases(&self) -> Vec<LentLease> {
+        let lent = |(job, row): (&i64, &Waiting)| {
+            let options =
+                row.event.extra[0].as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+            let key = options.and_then(|options| options["key"].as_str().map(str::to_owned));
+            let kind = row.event.kind.clone().unwrap_or_default();
+            row.lease.map(|(lease, _)| LentLease { job: *job, lease, kind, key })
+        };
+        self.waiting.iter().filter_map(lent).collect()
+    }
+
+    /// `tidemill.parked_types`, of keys.
+    pub(super) fn parked_keys(&self) -> BTreeMap<String, u64> {
+        let mut keys = BTreeMap::new();
+        for key in self.waiting.values().filter_map(|row| row.parked_key.clone()) {
+            *keys.entry(key).or_default() += 1;
+        }
+        keys
+    }
+
     /// `tidemill.parked_types`
     pub(super) fn parked_types(&self) -> BTreeMap<String, u64> {
         let mut types = BTreeMap::new();
-        for row in self.waiting.values().filter(|row| row.parked) {
+        for row in self.waiting.values().filter(|row| row.parked && row.parked_key.is_none()) {
             *types.entry(row.event.kind.clone().unwrap_or_default()).or_default() += 1;
         }
         types

@@ -141,7 +141,7 @@ impl World {
             max: self.rng.random_range(1..=4),
             lease_ms: self.rng.random_bool(0.7).then(|| self.rng.random_range(20..600)),
             wait_ms: if self.rng.random_bool(0.4) { self.rng.random_range(1..500) } else { 0 },
-            transactional: self.rng.random_bool(0.25),
+            transactional: self.rng.random_bool(if self.is_limited { 0.4 } else { 0.25 }),
             number,
             filter: self.any_filter(number),
             holder: holder(worker),
@@ -287,6 +287,8 @@ impl World {
     /// Hands out the answers that may leave.
     pub(super) fn deliver(&mut self, index: usize) -> Checked {
         self.check_order(index)?;
+        self.check_limits(index)?;
+        self.miscount(index);
         // A job that nobody takes is given back, which may be answered at once.
         loop {
             let answers = self.owners[index].engine.take_answers();
@@ -438,8 +440,9 @@ impl World {
         if same && leases.iter().any(|lease| lease.transactional) && !before.is_empty() {
             self.saw("transactional grab repeated");
         }
+        // One that was on its way into the waiting room may be told again later.
         if !leases.is_empty() {
-            self.told.insert(numbered, (epoch, leases));
+            self.told.insert(numbered, (epoch, if same { before } else { leases }));
         }
         Ok(())
     }
