@@ -62,9 +62,9 @@ async fn ticker(client: &Client) {
     run(client, &format!("select tidemill.hold_ticker('{TICKER}', 60000)")).await;
 }
 
-/// A look of the ticker that is about to sleep, for as long as an announcement may hold.
+/// A look of the ticker that is about to sleep, for nearly as long as an announcement may hold.
 async fn sleeps(client: &Client) {
-    run(client, &format!("select * from tidemill.tick_look('{TICKER}', 10000)")).await;
+    run(client, &format!("select * from tidemill.tick_look('{TICKER}', 9000)")).await;
     assert!(one::<bool>(client, "select tidemill.ticker_sleeps()").await);
 }
 
