@@ -13,6 +13,7 @@ mod origin;
 mod pause;
 mod priority;
 mod queue;
+mod queue_limits;
 mod replace;
 mod search;
 mod support;
