@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use tidemill_common::{
-    api::{Backoff, BackoffPreset},
+    api::{Backoff, BackoffPreset, QueueLimits, parse},
     config::nearest,
     db::{DbError, Session, Tx, Type},
     id::QueueName,
@@ -20,8 +20,8 @@ const LOG: [&str; 6] = [
     "rotation_period",
     "external_ticker",
 ];
-/// Settings of job queues, all whole numbers but the back-off and the doorbell.
-const JOBS: [&str; 8] = [
+/// Settings of job queues, all whole numbers but the back-off, the limits and the doorbell.
+const JOBS: [&str; 9] = [
     "lease_ms",
     "max_attempts",
     "backoff",
@@ -29,6 +29,7 @@ const JOBS: [&str; 8] = [
     "backoff_cap_ms",
     "window_jobs",
     "window_bytes",
+    "limits",
     "doorbell",
 ];
 
@@ -60,6 +61,8 @@ pub(super) fn parse_settings(arguments: &[String]) -> Result<Settings, CliError>
             settings.log.push((key.to_owned(), value.to_owned()));
         } else if key == "backoff" {
             settings.jobs.append(&mut parse_backoff(value)?);
+        } else if key == "limits" {
+            settings.jobs.insert(key.to_owned(), parse_limits(value)?);
         } else if key == "doorbell" {
             let Ok(doorbell) = value.parse::<bool>() else {
                 return Err(CliError::Usage(format!("doorbell=\"{value}\" is neither true nor false.")));
@@ -105,6 +108,19 @@ fn parse_backoff(value: &str) -> Result<Map<String, Value>, CliError> {
             "backoff=\"{value}\": there are exponential, mail, and {{\"base_ms\":1000,\"cap_ms\":3600000}}."
         ))),
     }
+}
+
+/// What `PUT /v1/queues/{queue}` takes.
+fn parse_limits(value: &str) -> Result<Value, CliError> {
+    if let Err(faults) = parse::<QueueLimits>(value.as_bytes()) {
+        let faults = faults.iter().map(|fault| match fault.pointer.as_str() {
+            "" => fault.detail.clone(),
+            pointer => format!("{pointer}: {}", fault.detail),
+        });
+        let faults = faults.collect::<Vec<_>>().join("; ");
+        return Err(CliError::Usage(format!("limits=\"{value}\": {faults}.")));
+    }
+    serde_json::from_str(value).map_err(|error| CliError::Usage(format!("limits: {error}.")))
 }
 
 pub(super) async fn create(
@@ -240,6 +256,21 @@ mod tests {
         {
             assert!(parse(&[wrong]).unwrap_err().contains("there are exponential, mail, and {\"base_ms\""));
         }
+    }
+
+    #[test]
+    fn limits_are_those_of_the_api() {
+        let jobs = |argument| serde_json::to_string(&parse(&[argument]).unwrap().jobs).unwrap();
+        assert_eq!(
+            jobs(r#"limits={"key":{"leased":1,"per_second":2.5}}"#),
+            r#"{"limits":{"key":{"leased":1,"per_second":2.5}}}"#
+        );
+        assert_eq!(jobs("limits={}"), r#"{"limits":{}}"#);
+        assert_eq!(
+            parse(&[r#"limits={"key":{"leased":0}}"#]).unwrap_err(),
+            r#"limits="{"key":{"leased":0}}": /key/leased: must be between 1 and 1000000000, and is 0."#
+        );
+        assert!(parse(&["limits=1"]).is_err());
     }
 
     #[test]

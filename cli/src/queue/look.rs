@@ -105,6 +105,8 @@ struct Jobs {
     /// `None`: as the owner is configured.
     window_jobs: Option<i32>,
     window_bytes: Option<i64>,
+    /// As `PUT /v1/queues/{queue}` takes them; `None`: there are none.
+    limits: Option<serde_json::Value>,
     /// Its producers end the ticker's sleep.
     doorbell: bool,
     epoch: i64,
@@ -166,7 +168,7 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
                     then ceil(extract(epoch from o.until - clock_timestamp()) * 1000)::int8 else 0 end,
                w.delayed, w.retry, w.leased,
                (select count(*) from (select 1 from tidemill.dead d where d.queue_id = j.queue_id limit $2) d),
-               j.backoff, w.parked, j.window_jobs, j.window_bytes, j.doorbell
+               j.backoff, w.parked, j.window_jobs, j.window_bytes, j.doorbell, j.limits
           from tidemill.job_queue j
           join tidemill.owner o on o.queue_id = j.queue_id,
                lateral (select count(*) filter (where kind = 'delayed') as delayed,
@@ -185,6 +187,7 @@ async fn jobs(session: &mut Session, queue_id: i32) -> Result<Jobs, CliError> {
         window_jobs: row.get(12),
         window_bytes: row.get(13),
         doorbell: row.get(14),
+        limits: row.get(15),
         backoff_base_ms: row.get(2),
         backoff_cap_ms: row.get(3),
         epoch: row.get(4),
@@ -285,6 +288,9 @@ fn describe(status: &Status) -> String {
             ),
             ("dead letters", count(jobs.dead)),
         ]);
+        if let Some(limits) = &jobs.limits {
+            facts.push(("limits", limits.to_string()));
+        }
         if jobs.doorbell {
             facts.push(("doorbell", "ends the ticker's sleep".to_owned()));
         }

@@ -71,7 +71,8 @@ pub(crate) enum Command {
 const SETTINGS: &str = "\
     ticker_max_count, ticker_max_lag, ticker_idle_period, ticker_paused, rotation_period, external_ticker; for job queues \
     also lease_ms, max_attempts, backoff (exponential, mail, or {\"base_ms\":1000,\"cap_ms\":3600000}), \
-    backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes, doorbell (true or false)";
+    backoff_base_ms, backoff_cap_ms, window_jobs, window_bytes, doorbell (true or false), limits \
+    ({\"queue\":{\"leased\":200,\"per_second\":100},\"types\":{\"mail\":{\"leased\":20}},\"key\":{\"leased\":1}}; {} lifts them)";
 
 #[derive(Args)]
 pub(crate) struct Config {
