@@ -13,6 +13,7 @@ mod ext;
 mod insert;
 mod job_mutants;
 mod like_pgq;
+mod limits;
 mod look;
 mod node;
 mod node_like_pgq;
