@@ -163,7 +163,7 @@ fn owner_happens(world: &mut World, index: usize, dice: u32) -> Checked {
         870..890 | 930..950 if world.is_limited => {
             world.look_at_clock(index)?;
             world.begin_survey(index);
-            if dice % 2 == 0 { world.end_survey(index) } else { Ok(()) }
+            if dice.is_multiple_of(2) { world.end_survey(index) } else { Ok(()) }
         }
         870..920 => world.heartbeat(index),
         920..930 => {

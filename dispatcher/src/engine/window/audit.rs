@@ -23,7 +23,7 @@ impl Window {
                 (limited.held_count, limited.aside_count)
             ));
         }
-        for (kind, _) in &limited.aside {
+        for kind in limited.aside.keys() {
             if !limited.is_closed_type(kind) || self.ready.contains_key(kind) {
                 return Err(format!("{kind} is aside, and not at its limit"));
             }

@@ -6,6 +6,7 @@ mod finish;
 mod fold;
 mod grab;
 mod lease;
+mod limits;
 mod list;
 mod origin;
 mod pause;

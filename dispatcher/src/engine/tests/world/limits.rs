@@ -94,8 +94,9 @@ impl Truth {
             for (n, since) in picks.iter().enumerate() {
                 let (count, seconds) = ((picks.len() - n) as f64, (at.0 - since.0) as f64 / 1e6);
                 let most = rate * seconds + rate.floor().max(1.0) + 0.001;
+                let is_slow = count <= most;
                 require!(
-                    count <= most,
+                    is_slow,
                     "{count} jobs of {scope:?} were picked within {seconds} s: {rate} a second"
                 );
             }
