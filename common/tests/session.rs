@@ -84,7 +84,10 @@ async fn calls_of_one_name_may_have_a_deadline_of_their_own() {
     let limit = session.query_one("look", "select current_setting('statement_timeout')", &[]).await.unwrap();
     assert_eq!(limit.get::<_, &str>(0), "61s", "the server leaves it its time");
     let error = session.query("short", "select pg_sleep(60)", &[]).await.unwrap_err();
-    assert!(matches!(error.cause(), DbCause::Deadline(after) if *after == Duration::from_millis(500)), "{error:?}");
+    assert!(
+        matches!(error.cause(), DbCause::Deadline(after) if *after == Duration::from_millis(500)),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

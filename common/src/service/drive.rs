@@ -59,14 +59,7 @@ pub(super) async fn drive<S: Step>(mut step: S, with: Loop) {
 
 /// Waits until `until`, or until a wake-up (not before `woken`), or stop. Beats meanwhile: waiting is no
 /// sign of death.
-async fn rest(
-    beat: &Beat,
-    shutdown: &Shutdown,
-    wake: &Wake,
-    until: Instant,
-    wakeable: bool,
-    woken: Instant,
-) {
+async fn rest(beat: &Beat, shutdown: &Shutdown, wake: &Wake, until: Instant, wakeable: bool, woken: Instant) {
     if until <= Instant::now() {
         // Gives other loops of this thread their turn between full passes.
         tokio::task::yield_now().await;

@@ -276,7 +276,10 @@ async fn queues_are_created_changed_and_looked_at() {
     let said = node.put("/v1/queues/fresh", json!({"backoff": {"base_ms": 10, "cap_ms": 20}})).await;
     assert_eq!((said.status, &said.body["backoff"]), (200, &json!({"base_ms": 10, "cap_ms": 20})));
     let said = node.put("/v1/queues/fresh", json!({"doorbell": true})).await;
-    assert_eq!((said.status, &said.body["doorbell"], &said.body["lease_ms"]), (200, &json!(true), &json!(5_000)));
+    assert_eq!(
+        (said.status, &said.body["doorbell"], &said.body["lease_ms"]),
+        (200, &json!(true), &json!(5_000))
+    );
     let said = node.put("/v1/queues/fresh", json!({"doorbell": false})).await;
     assert_eq!((said.status, &said.body["doorbell"]), (200, &json!(false)));
     node.put("/v1/queues/fresh", json!({"doorbell": "yes"})).await.fault("/doorbell");
