@@ -70,18 +70,26 @@ impl Engine {
 
     /// Parks what waits for limits and takes the room of others.
     pub(super) fn park_limited(&mut self, unit: &mut Unit) {
+        let slots = self.window.limited_beyond(self.capacity(), self.is_far(), self.chunk());
+        self.park_all(unit, slots);
+    }
+
+    /// How many jobs the window holds if they are as large as those it has.
+    fn capacity(&self) -> usize {
         let (jobs, bytes) = self.window_limits();
         let weight = self.window.bytes() / self.window.len().max(1);
-        let window = jobs.min(bytes / weight.max(1));
-        let slots = self.window.limited_beyond(window, self.is_far());
-        self.park_all(unit, slots);
+        jobs.min(bytes / weight.max(1))
     }
 
     /// Puts jobs of keys back that are not at their limits any more and of which the window has none.
     pub(super) fn call_back_keys(&mut self, unit: &mut Unit) {
-        let window = self.limits.window_jobs;
-        while unit.cold.unpark.len() < KEYS && !self.window.paused().queue {
-            let Some((key, limit)) = self.window.next_call(window) else { return };
+        if !self.window.has_calls() || self.window.paused().queue {
+            return;
+        }
+        let limit = self.window.call_size(self.capacity());
+        while unit.cold.unpark.len() < KEYS
+            && let Some(key) = self.window.next_call()
+        {
             let (key, kind) = (Some(String::from(&*key)), String::new());
             unit.cold.unpark.push(Unpark { kind, key, limit, without: Vec::new() });
         }

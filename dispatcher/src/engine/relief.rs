@@ -230,6 +230,11 @@ impl Engine {
         self.park_all(unit, slots);
     }
 
+    /// Entries that move in one flush now.
+    pub(super) fn chunk(&self) -> usize {
+        self.relief.chunk
+    }
+
     /// Parks as many of these entries as one flush takes.
     pub(super) fn park_all(&mut self, unit: &mut Unit, slots: impl IntoIterator<Item = Slot>) {
         let mut bytes = 0;
@@ -320,7 +325,10 @@ impl Engine {
             self.relief.chunk = (slots.len() / 2).max(1);
         }
         for item in &unit.cold.unpark {
-            self.unparked(item, 1);
+            match &item.key {
+                Some(key) => self.window.call_refused(key),
+                None => self.unparked(item, 1),
+            }
         }
     }
 
@@ -363,7 +371,7 @@ impl Engine {
     /// So many of them are in the log again.
     pub(super) fn unparked(&mut self, item: &Unpark, count: u64) {
         if let Some(key) = &item.key {
-            return self.window.key_unparked(key, count);
+            return self.window.key_unparked(key, count, count < item.limit as u64);
         }
         let not_before = self.now.plus_ms(ON_THE_WAY_MS);
         let Some(parked) = self.relief.parked.get_mut(&item.kind) else { return };

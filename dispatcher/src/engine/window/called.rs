@@ -48,8 +48,8 @@ impl Window {
     }
 
     /// What is held back and takes the room of others in a window for so many: of each key and type what is beyond those
-    /// that are next. If the mark must move, nothing is kept.
-    pub(in crate::engine) fn limited_beyond(&self, window: usize, is_far: bool) -> Vec<Slot> {
+    /// that are next; at most so many entries. If the mark must move, nothing is kept.
+    pub(in crate::engine) fn limited_beyond(&self, window: usize, is_far: bool, most: usize) -> Vec<Slot> {
         let Some(limited) = self.limited.as_ref().filter(|_| self.admits()) else { return Vec::new() };
         let (of_key, of_type) = match is_far {
             true => (0, 0),
@@ -58,7 +58,8 @@ impl Window {
         let closed = limited.keys.iter().filter(|key| key.gate.is_closed());
         let held = closed.flat_map(|key| key.held_beyond(of_key));
         let aside = limited.aside.values().flat_map(|queue| queue.iter().skip(of_type).copied());
-        held.chain(aside).filter(|slot| self.get(*slot).is_some_and(|seat| !seat.immovable)).collect()
+        let is_movable = |slot: &Slot| self.get(*slot).is_some_and(|seat| !seat.immovable);
+        held.chain(aside).filter(is_movable).take(most).collect()
     }
 
     /// The key for whose limit this entry is held back.
@@ -73,11 +74,15 @@ impl Window {
         self.limited.as_ref().is_some_and(|limited| !limited.calls.is_empty())
     }
 
-    /// The next key of which parked jobs come back, and how many at most. Not one of those that are paused.
-    pub(in crate::engine) fn next_call(&mut self, window: usize) -> Option<(Arc<str>, usize)> {
+    /// How many parked jobs of a key come back at a time, to a window for so many.
+    pub(in crate::engine) fn call_size(&self, window: usize) -> usize {
+        self.limited.as_ref().map_or(1, |limited| limited.batch(window).max(1))
+    }
+
+    /// The next key of which parked jobs come back. Not one of those that are paused.
+    pub(in crate::engine) fn next_call(&mut self) -> Option<Arc<str>> {
         let paused = &self.held.paused().keys;
         let limited = self.limited.as_deref_mut()?;
-        let count = limited.batch(window).max(1);
         while let Some(no) = limited.calls.pop_front() {
             let now = limited.now;
             let Some(key) = limited.keys.get_mut(no) else { continue };
@@ -91,18 +96,29 @@ impl Window {
                 continue;
             }
             key.is_called = true;
-            return Some((Arc::clone(&key.name), count));
+            return Some(Arc::clone(&key.name));
         }
         None
     }
 
-    /// So many jobs of the key are in the log again.
-    pub(in crate::engine) fn key_unparked(&mut self, name: &str, count: u64) {
+    /// The database did not take the call: it is tried again.
+    pub(in crate::engine) fn call_refused(&mut self, name: &str) {
+        let Some(limited) = self.limited.as_deref_mut() else { return };
+        if let Some(no) = limited.keys.find(name) {
+            if let Some(key) = limited.keys.get_mut(no) {
+                key.is_called = false;
+            }
+            limited.list_call(no);
+        }
+    }
+
+    /// So many jobs of the key are in the log again, and there may be more or not.
+    pub(in crate::engine) fn key_unparked(&mut self, name: &str, count: u64, is_all: bool) {
         let Some(limited) = self.limited.as_deref_mut() else { return };
         let Some(no) = limited.keys.find(name) else { return };
         let not_before = limited.now.plus_ms(if limited.limits.key.is_some() { ON_THE_WAY_MS } else { 0 });
         let Some(key) = limited.keys.get_mut(no) else { return };
-        let gone = if count == 0 { key.parked } else { count.min(key.parked) };
+        let gone = if is_all { key.parked } else { count.min(key.parked) };
         limited.parked -= gone;
         key.parked -= gone;
         key.is_called = false;
