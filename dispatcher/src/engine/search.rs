@@ -133,11 +133,15 @@ impl Engine {
         let kind = |slot: Slot| self.window.get(slot).map(|seat| seat.entry.kind());
         let kinds: BTreeSet<&str> = fresh.iter().filter_map(|slot| kind(*slot)).collect();
         for number in self.polls.searching(&kinds) {
-            // A search that is not finished comes to the rest of them in its turn.
-            let Some(poll) = self.polls.get(number).filter(|poll| poll.scan.is_none()) else { continue };
-            let Some(filter) = &poll.grab.filter else { continue };
-            let slots = self.wanted(&fresh, &poll.grab, filter);
-            if !slots.is_empty() {
+            // If it is not served, all that it was offered waits for limits now, and it is offered the next.
+            while self.window.admits() {
+                // A search that is not finished comes to the rest of them in its turn.
+                let Some(poll) = self.polls.get(number).filter(|poll| poll.scan.is_none()) else { break };
+                let Some(filter) = &poll.grab.filter else { break };
+                let slots = self.wanted(&fresh, &poll.grab, filter);
+                if slots.is_empty() {
+                    break;
+                }
                 self.serve(number, Some(&slots));
             }
         }

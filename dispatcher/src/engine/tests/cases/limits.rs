@@ -188,6 +188,18 @@ fn a_search_finds_what_could_be_leased_and_nothing_else() {
 }
 
 #[test]
+fn who_searches_and_waits_gets_what_comes_behind_those_that_limits_hold_back() {
+    let mut rig = limited(&of_key(leased(1)));
+    load(&mut rig, &[("a", "x")]);
+    rig.grab_one();
+    let any = Filter::default();
+    rig.start_grab(Grab { max: 1, filter: Some(Box::new(any)), ..waiting() });
+    load(&mut rig, &[("a", "x"), ("a", "y")]);
+    rig.settle();
+    assert_eq!(jobs(&granted(rig.answer())), [3]);
+}
+
+#[test]
 fn a_lease_in_the_waiting_room_counts_until_somebody_looked() {
     let mut rig = limited(&of_key(leased(1)));
     load(&mut rig, &[("a", "x"), ("a", "x"), ("a", "x")]);

@@ -123,7 +123,9 @@ impl World {
 
     /// The limits before there is an owner.
     pub(super) fn first_limits(&mut self) {
-        self.truth.in_force.limits = self.any_limits();
+        let limits = self.any_limits();
+        self.note(|| format!("limits: {limits:?}"));
+        self.truth.in_force.limits = limits;
     }
 
     fn any_limits(&mut self) -> QueueLimits {
