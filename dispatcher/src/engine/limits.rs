@@ -30,7 +30,7 @@ impl Engine {
         if self.window.limits().map_or_else(|| limits.is_empty(), |old| old == limits) {
             return;
         }
-        self.window.set_limits(limits, self.now, self.fold.leases());
+        self.window.set_limits(limits, self.now, self.fold.unread());
         self.window.call_again();
         self.serve_polls();
     }

@@ -50,6 +50,20 @@ impl Folded {
     }
 }
 
+/// Leases whose entries are not read yet. Nothing extends them before that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unread {
+    pub(super) count: u64,
+    /// When all of them have ended.
+    pub(super) until: Micros,
+}
+
+impl Default for Unread {
+    fn default() -> Self {
+        Self { count: 0, until: Micros(i64::MIN) }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Last {
     Leased(Held),
@@ -167,9 +181,16 @@ impl Fold {
         }
     }
 
-    /// How many leases are out whose entries have not been read yet.
-    pub(super) fn leases(&self) -> u64 {
-        self.entries.values().filter(|folded| matches!(folded.last, Last::Leased(_))).count() as u64
+    /// The leases that are out, or were, whose entries have not been read yet.
+    pub(super) fn unread(&self) -> Unread {
+        let leases = self.entries.values().filter_map(|folded| match &folded.last {
+            Last::Leased(held) => Some(held.until),
+            Last::Released(_) | Last::Resolved => None,
+        });
+        leases.fold(Unread::default(), |Unread { count, until }, end| Unread {
+            count: count + 1,
+            until: until.max(end),
+        })
     }
 
     /// What became of this entry, asked once, when it is read from the log.

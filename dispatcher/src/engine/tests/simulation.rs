@@ -61,7 +61,7 @@ const EVENTS: &[&str] = &[
 ];
 /// Seeds that found something once: another request's answer from the waiting room, a refused flush tried for ever,
 /// another worker's lease in the answer to a repeated grab.
-const REGRESSIONS: &[u64] = &[16, 117, 1_222, 498, 23_800, 28_115];
+const REGRESSIONS: &[u64] = &[16, 117, 1_222, 498, 23_800, 28_115, 44_910];
 
 /// One run: the world as it ended, and the step at which a rule was broken, with what was.
 struct Run {

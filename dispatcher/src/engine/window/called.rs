@@ -8,6 +8,7 @@ use tidemill_common::api::QueueLimits;
 
 use super::limited::{Limited, Tag, Which};
 use super::{Slot, Window};
+use crate::engine::recover::Unread;
 use crate::engine::time::Micros;
 
 /// Jobs of a key that are put back, and kept in the window, at a time: at least so many if there is room, at most so
@@ -32,8 +33,9 @@ impl Window {
     /// So many jobs are parked for the limit of this key.
     pub(in crate::engine) fn park_key(&mut self, name: &str, count: u64) {
         let now = self.limited.as_ref().map_or(Micros(0), |limited| limited.now);
-        let limited =
-            self.limited.get_or_insert_with(|| Box::new(Limited::new(QueueLimits::default(), now, 0)));
+        let limited = self
+            .limited
+            .get_or_insert_with(|| Box::new(Limited::new(QueueLimits::default(), now, Unread::default())));
         let no = limited.key_no(name);
         limited.parked += count;
         if let Some(key) = limited.keys.get_mut(no) {

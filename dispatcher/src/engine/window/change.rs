@@ -5,6 +5,7 @@ use tidemill_common::api::QueueLimits;
 use super::keys::KeyGate;
 use super::limited::{Limited, limits_leases};
 use super::{Slot, Window};
+use crate::engine::recover::Unread;
 use crate::engine::time::Micros;
 
 impl Window {
@@ -44,9 +45,9 @@ impl Window {
         }
     }
 
-    /// From now on these limits are in force, and no others; so many leases are not read yet. Rates begin anew; leases
-    /// of the waiting room are to be counted anew.
-    pub(in crate::engine) fn set_limits(&mut self, limits: &QueueLimits, now: Micros, unread: u64) {
+    /// From now on these limits are in force, and no others; these leases are not read yet. Rates begin anew; leases of
+    /// the waiting room are to be counted anew.
+    pub(in crate::engine) fn set_limits(&mut self, limits: &QueueLimits, now: Micros, unread: Unread) {
         let old = self.limited.take();
         if old.as_ref().map_or(&QueueLimits::default(), |old| &old.limits) == limits {
             self.limited = old;

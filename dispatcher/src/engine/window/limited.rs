@@ -13,6 +13,7 @@ use super::{Rank, Slot};
 use crate::engine::entry::Entry;
 use crate::engine::pause;
 use crate::engine::record::LeaseKey;
+use crate::engine::recover::Unread;
 use crate::engine::time::Micros;
 
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(super) struct Limited {
     pub(super) now: Micros,
     /// When the limits came into force here.
     pub(super) since: Micros,
-    /// Live leases whose entries are not read yet: their types and keys are not known.
-    pub(super) unread: u64,
+    /// Their types and keys are not known.
+    pub(super) unread: Unread,
     /// The leases of the waiting room are known.
     pub(super) is_counted: bool,
     pub(super) queue: Gate,
@@ -97,7 +98,7 @@ pub(super) enum Claim {
 }
 
 impl Limited {
-    pub(super) fn new(limits: QueueLimits, now: Micros, unread: u64) -> Self {
+    pub(super) fn new(limits: QueueLimits, now: Micros, unread: Unread) -> Self {
         let types: Vec<(String, Gate)> =
             limits.types.iter().map(|(name, limit)| (name.clone(), Gate::new(Some(limit), now))).collect();
         Self {
@@ -125,7 +126,7 @@ impl Limited {
 
     /// Leases that are out and that the gates do not count.
     fn others(&self) -> u64 {
-        if self.is_counted { self.unread } else { u64::MAX }
+        if self.is_counted { self.unread.count } else { u64::MAX }
     }
 
     pub(super) fn note(&mut self, slot: Slot) -> &mut Note {

@@ -91,9 +91,9 @@ impl Window {
     /// One of the leases that began before this owner did is in the window now.
     pub(in crate::engine) fn read_lease(&mut self) {
         if let Some(limited) = self.limited.as_deref_mut() {
-            limited.unread = limited.unread.saturating_sub(1);
+            limited.unread.count = limited.unread.count.saturating_sub(1);
             // Until all are read a gate may stay closed that could open.
-            if limited.unread == 0 {
+            if limited.unread.count == 0 {
                 self.look_again();
             }
         }
@@ -101,7 +101,8 @@ impl Window {
 
     /// All leases have been read that began before this owner did; false if that was known.
     pub(in crate::engine) fn read_all(&mut self) -> bool {
-        let unread = self.limited.as_deref_mut().map_or(0, |limited| std::mem::take(&mut limited.unread));
+        let unread =
+            self.limited.as_deref_mut().map_or(0, |limited| std::mem::take(&mut limited.unread).count);
         if unread > 0 {
             self.look_again();
         }
@@ -249,14 +250,22 @@ impl Window {
                 }
             }
         }
+        let is_past = limited.unread.count > 0 && limited.unread.until <= limited.now;
         for (kind, opened) in opened {
             self.go_on(&kind, opened);
         }
+        // What waits for them may be all that the window holds: then none of them is read before they have ended.
+        if is_past {
+            self.read_all();
+        }
     }
 
-    /// When the next gate that is closed for its rate may open.
+    /// When the next gate that is closed for its rate, or for leases that are not read yet, may open.
     pub(in crate::engine) fn next_opening(&self) -> Option<Micros> {
-        Some(self.limited.as_ref()?.timers.peek()?.0.0)
+        let limited = self.limited.as_ref()?;
+        let paced = limited.timers.peek().map(|Reverse((at, _))| *at);
+        let unread = (limited.unread.count > 0).then_some(limited.unread.until);
+        paced.into_iter().chain(unread).min()
     }
 
     /// Looks at all gates: something has changed that concerns all of them.

@@ -260,6 +260,28 @@ fn a_new_owner_counts_what_it_has_not_read_and_what_is_elsewhere() {
     assert_eq!(jobs(&next.grab(plain())), [4], "one of its key is elsewhere");
 }
 
+/// What waits for them may fill the window, so that they are not read before.
+#[test]
+fn leases_that_are_not_read_hold_nothing_back_once_they_have_ended() {
+    let mut rig = limited(&of_key(leased(1)));
+    load(&mut rig, &[("a", "x")]);
+    rig.grab_one();
+    let mut next = rig.successor();
+    limit(&mut next, &of_key(leased(1)));
+    next.next_job = 2;
+    load(&mut next, &[("a", "y")]);
+    next.start_grab(waiting());
+    next.settle();
+    assert!(next.answers().is_empty());
+    let end = next.engine.deadline().unwrap();
+    next.engine.advance(Micros(end.0 - 1));
+    next.settle();
+    assert!(next.answers().is_empty());
+    next.engine.advance(end);
+    next.settle();
+    assert_eq!(jobs(&granted(next.answer())), [2]);
+}
+
 #[test]
 fn lifted_limits_let_all_go_and_new_ones_count_what_is_out() {
     let mut rig = limited(&of_key(leased(1)));
