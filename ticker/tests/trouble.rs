@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use support::proxy::Proxy;
@@ -110,10 +111,22 @@ async fn a_standby_takes_over_when_the_network_of_the_other_vanishes() {
     let listener = Listener::new(&db).await;
     run(&client, "select pgq.insert_event('q', 't', 'd')").await;
     listener.next(SOON).await;
-    let _standby =
-        Service::start("tidemill-ticker", &entry(db.name(), db.url()), &[]).await.expect("it starts");
     let holder = "select holder::text || ' ' || epoch from tidemill.ticker_term";
     let first = text(&client, holder).await;
+    // With work all the time the first one keeps its term, which is free to the other one while there is none.
+    let entry_of_standby = entry(db.name(), db.url());
+    let mut starting = pin!(Service::start("tidemill-ticker", &entry_of_standby, &[]));
+    let _standby = loop {
+        let work = async {
+            run(&client, "select pgq.insert_event('q', 't', 'd')").await;
+            listener.next(SOON).await;
+        };
+        tokio::select! {
+            started = &mut starting => break started.expect("it starts"),
+            () = work => {}
+        }
+    };
+    assert_eq!(text(&client, holder).await, first);
     proxy.vanish();
     let begun = Instant::now();
     run(&client, "select pgq.insert_event('q', 't', 'd')").await;
