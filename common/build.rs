@@ -19,7 +19,10 @@ fn main() -> io::Result<()> {
         }
     }
 
-    let sql = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sql");
+    // Asked for now, not when this was compiled: a target directory may be that of several clones.
+    let here =
+        env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("cargo sets CARGO_MANIFEST_DIR"))?;
+    let sql = PathBuf::from(here).join("sql");
     println!("cargo::rerun-if-changed={}", sql.display());
     let mut files = Vec::new();
     for part in ["migrations", "functions", "compat"] {
